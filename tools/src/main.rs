@@ -1,0 +1,2 @@
+//! The binary `ringraft`.
+fn main() {}

@@ -1,0 +1,234 @@
+//! Elections: timeouts, pre-vote, votes, changes of role and term.
+//!
+//! Off the data path.
+//!
+//! ```text
+//!              timeout              quorum would vote            quorum voted, own vote durable
+//!   Follower ----------> PreCandidate ----------> Candidate ------------------------> Leader
+//!      ^                      |                       |                                 |
+//!      +----------------------+-----------------------+---------------------------------+
+//!        higher term, leader of this term, a quorum refused        no majority heard, step_down
+//! ```
+//!
+//! Relations: one vote per term, durable before it is answered; a candidate's `RequestVote` leaves only when its own vote
+//! and its whole log are durable, or a vote could outlive the log it was given for; nobody who heard a leader within
+//! `election_ticks_min` helps to depose it (thesis 4.2.3, 9.6).
+//!
+//! Deliberately absent: leadership transfer, priorities.
+
+use crate::{
+    core::{Follower, Leader, NOOP_LENGTH, RaftCore, RoleState, Tally},
+    ids::{EntryId, NodeId, Term},
+    message::{EntryMeta, HardState, Message},
+    progress::Progress,
+    read_index::ReadRounds,
+};
+use alloc::{boxed::Box, vec::Vec};
+
+impl RaftCore {
+    /// Starts an election at once, as a timeout would: with a pre-vote, which a live leader's followers refuse.
+    pub fn campaign(&mut self) {
+        self.start_election();
+        self.check();
+    }
+
+    /// A leader gives up: its own disk makes no progress, or the node stops. Others follow in due time.
+    pub fn step_down(&mut self) {
+        if matches!(self.role, RoleState::Leader(_)) {
+            self.become_follower(self.hard_state.current_term, None);
+        }
+        self.check();
+    }
+
+    pub(crate) fn tick_election(&mut self) {
+        self.election_elapsed = self.election_elapsed.saturating_add(1);
+        if self.election_elapsed >= self.election_timeout {
+            self.start_election();
+        }
+    }
+
+    pub(crate) fn reset_election_timer(&mut self) {
+        self.election_elapsed = 0;
+        self.election_timeout = self.prng.range(self.config.election_ticks_min, self.config.election_ticks_max);
+    }
+
+    /// The pre-vote round (thesis 9.6). Waits while the own disk is behind: a term it cannot write it cannot win.
+    fn start_election(&mut self) {
+        let id = self.config.id;
+        if matches!(self.role, RoleState::Leader(_)) {
+            return;
+        }
+        self.reset_election_timer();
+        let exhausted = self.hard_state.current_term >= Term::MAX - 1;
+        if exhausted || !self.membership.is_voter(id) || self.durable_hard_state != self.hard_state {
+            return;
+        }
+        self.role = RoleState::PreCandidate(self.tally_of_own_vote());
+        let (term, last) = (self.hard_state.current_term + 1, self.log.last());
+        for peer in self.other_voters() {
+            self.outbox.messages.push((peer, Message::PreVote { term, last }));
+        }
+        self.count_votes();
+    }
+
+    fn become_candidate(&mut self) {
+        let term = self.hard_state.current_term + 1;
+        self.hard_state = HardState { current_term: term, voted_for: Some(self.config.id) };
+        self.role = RoleState::Candidate(self.tally_of_own_vote());
+        self.reset_election_timer();
+        let last = self.log.last();
+        for peer in self.other_voters() {
+            self.outbox.after_flush.push((peer, Message::RequestVote { term, last }));
+        }
+    }
+
+    fn become_leader(&mut self) {
+        let term = self.hard_state.current_term;
+        let noop = self.log.push(EntryMeta { term, length: NOOP_LENGTH });
+        self.outbox.noop = Some(noop);
+        let mut members = self.membership.members();
+        members.retain(|member| *member != self.config.id);
+        let peers = members.iter().map(|member| Progress::new(*member, noop.index, self.now)).collect();
+        self.role = RoleState::Leader(Box::new(Leader {
+            peers,
+            first_index_of_term: noop.index,
+            heartbeat_elapsed: 0,
+            heartbeat_due: false,
+            reads: ReadRounds::default(),
+        }));
+        self.advance_commit();
+    }
+
+    /// Follows `leader`, or nobody yet, in `term`, which is not below the current one.
+    pub(crate) fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
+        if term > self.hard_state.current_term {
+            self.hard_state = HardState { current_term: term, voted_for: None };
+            self.outbox.append_response = None;
+        }
+        let led = matches!(self.role, RoleState::Leader(_));
+        self.outbox.reads_failed |= led;
+        if led || leader.is_some() {
+            self.reset_election_timer();
+        }
+        self.role = RoleState::Follower(Follower { leader, match_index: 0 });
+    }
+
+    /// A message of a leader came in. Whether it leads this node: false for a past term and for a second leader of the
+    /// same term, which cannot be.
+    pub(crate) fn follow(&mut self, from: NodeId, term: Term) -> bool {
+        if term < self.hard_state.current_term {
+            return false;
+        }
+        let same_term = term == self.hard_state.current_term;
+        match &self.role {
+            RoleState::Leader(_) if same_term => return false,
+            RoleState::Follower(Follower { leader: Some(leader), .. }) if same_term => {
+                if *leader != from {
+                    return false;
+                }
+                self.election_elapsed = 0;
+            }
+            _ => self.become_follower(term, Some(from)),
+        }
+        true
+    }
+
+    /// Whether a leader is alive as far as this node can tell (thesis 4.2.3). A leader itself is: check-quorum ends it.
+    fn hears_leader(&self) -> bool {
+        match &self.role {
+            RoleState::Leader(_) => true,
+            RoleState::Follower(follower) => {
+                follower.leader.is_some() && self.election_elapsed < self.config.election_ticks_min
+            }
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) => false,
+        }
+    }
+
+    pub(crate) fn step_pre_vote(&mut self, from: NodeId, term: Term, last: EntryId) {
+        let current_term = self.hard_state.current_term;
+        let granted = term > current_term && last >= self.log.last() && !self.hears_leader();
+        let term = if granted { term } else { current_term };
+        self.send_once_term_is_durable(from, Message::PreVoteResponse { term, granted });
+    }
+
+    pub(crate) fn step_pre_vote_response(&mut self, from: NodeId, term: Term, granted: bool) {
+        let current_term = self.hard_state.current_term;
+        if !granted && term > current_term {
+            return self.become_follower(term, None);
+        }
+        let asked = if granted { current_term + 1 } else { current_term };
+        if let RoleState::PreCandidate(tally) = &mut self.role
+            && term == asked
+        {
+            record_vote(tally, from, granted);
+            self.count_votes();
+        }
+    }
+
+    pub(crate) fn step_request_vote(&mut self, from: NodeId, term: Term, last: EntryId) {
+        if term > self.hard_state.current_term {
+            if self.hears_leader() {
+                return; // not even the term is taken over (thesis 4.2.3)
+            }
+            self.become_follower(term, None);
+        }
+        let HardState { current_term, voted_for } = self.hard_state;
+        let free = voted_for == Some(from) || (voted_for.is_none() && self.leader().is_none());
+        let granted = term == current_term && free && last >= self.log.last();
+        if granted {
+            self.hard_state.voted_for = Some(from);
+            if !matches!(self.role, RoleState::Follower(_)) {
+                self.role = RoleState::Follower(Follower::default());
+            }
+            self.reset_election_timer();
+        }
+        self.outbox.after_flush.push((from, Message::RequestVoteResponse { term: current_term, granted }));
+    }
+
+    pub(crate) fn step_vote_response(&mut self, from: NodeId, term: Term, granted: bool) {
+        let current_term = self.hard_state.current_term;
+        if term > current_term {
+            return self.become_follower(term, None); // seen is not granted (openraft #1220)
+        }
+        if let RoleState::Candidate(tally) = &mut self.role
+            && term == current_term
+        {
+            record_vote(tally, from, granted);
+            self.count_votes();
+        }
+    }
+
+    /// Looks whether an election is decided. A candidate wins only with its own vote durable.
+    pub(crate) fn count_votes(&mut self) {
+        let (RoleState::PreCandidate(tally) | RoleState::Candidate(tally)) = &self.role else { return };
+        let voted = |node, answer| tally.iter().any(|vote| *vote == (node, answer));
+        let won = self.membership.has_quorum(|node| voted(node, true));
+        let lost = !self.membership.has_quorum(|node| !voted(node, false));
+        let is_candidate = matches!(self.role, RoleState::Candidate(_));
+        if lost {
+            self.become_follower(self.hard_state.current_term, None);
+        } else if won && !is_candidate {
+            self.become_candidate();
+        } else if won && self.durable_hard_state == self.hard_state {
+            self.become_leader();
+        }
+    }
+
+    fn tally_of_own_vote(&self) -> Tally {
+        Vec::from([(self.config.id, true)])
+    }
+
+    fn other_voters(&self) -> Vec<NodeId> {
+        let (id, membership) = (self.config.id, &self.membership);
+        let mut voters = membership.members();
+        voters.retain(|node| *node != id && membership.is_voter(*node));
+        voters
+    }
+}
+
+/// The first answer of a voter stands.
+fn record_vote(tally: &mut Tally, from: NodeId, granted: bool) {
+    if tally.iter().all(|(node, _)| *node != from) {
+        tally.push((from, granted));
+    }
+}

@@ -1,0 +1,134 @@
+//! The messages between the cores of one group, after the Raft thesis, and the values they carry.
+//!
+//! Data path 5/9: what leaves a leader and what comes back.
+//!
+//! Relations: a message is `Copy` and names entries, it never holds a payload; `prev.index + count` is the last entry an
+//! `AppendEntries` names; a granted `PreVoteResponse` carries the term that was asked for, every other response the
+//! current term of its sender.
+//!
+//! Deliberately absent: encoding (the wire is `net`'s), `InstallSnapshot` and `TimeoutNow`.
+
+use crate::ids::{EntryId, Index, NodeId, Term};
+
+/// What must survive a crash besides the log (Raft figure 2, persistent state).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct HardState {
+    /// Latest term this node has seen.
+    pub current_term: Term,
+    /// Who got this node's vote in `current_term`.
+    pub voted_for: Option<NodeId>,
+}
+
+/// All that the core knows of an entry besides its index.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct EntryMeta {
+    /// Term of the entry.
+    pub term: Term,
+    /// Bytes of its record, header included. Counted for windows and bounds only.
+    pub length: u32,
+}
+
+/// One message from one core of a group to another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Message {
+    /// Would you vote for me in `term`? Changes nothing at the receiver (thesis 9.6).
+    PreVote {
+        /// The term the sender would campaign in: its current term + 1.
+        term: Term,
+        /// The sender's last entry.
+        last: EntryId,
+    },
+    /// Answer to `PreVote`.
+    PreVoteResponse {
+        /// Granted: the term that was asked for. Refused: the sender's current term.
+        term: Term,
+        /// Whether a vote would be given.
+        granted: bool,
+    },
+    /// Vote for me in `term` (Raft 5.2, 5.4.1).
+    RequestVote {
+        /// The candidate's term.
+        term: Term,
+        /// The candidate's last entry.
+        last: EntryId,
+    },
+    /// Answer to `RequestVote`.
+    RequestVoteResponse {
+        /// Current term of the voter.
+        term: Term,
+        /// Whether the vote was given in that term.
+        granted: bool,
+    },
+    /// The entries after `prev`, whose records the host adds (Raft 5.3). With `count` 0 it only asks about `prev`.
+    AppendEntries {
+        /// The leader's term.
+        term: Term,
+        /// The entry before the first one named.
+        prev: EntryId,
+        /// The leader's commit index.
+        leader_commit: Index,
+        /// How many entries follow `prev`.
+        count: u32,
+    },
+    /// Answer to `AppendEntries`.
+    AppendEntriesResponse {
+        /// Current term of the follower.
+        term: Term,
+        /// What became of it.
+        result: AppendResult,
+    },
+    /// The leader lives; also one round of ReadIndex (thesis 6.4).
+    Heartbeat {
+        /// The leader's term.
+        term: Term,
+        /// Commit index, not above what the follower is known to hold: there is no `prev` to check it by.
+        leader_commit: Index,
+        /// The latest read round that was open when this was sent.
+        read_sequence: u64,
+    },
+    /// Answer to `Heartbeat`.
+    HeartbeatResponse {
+        /// Current term of the follower.
+        term: Term,
+        /// The sequence of the heartbeat.
+        read_sequence: u64,
+    },
+}
+
+impl Message {
+    /// The term the message carries.
+    #[must_use]
+    pub const fn term(&self) -> Term {
+        match *self {
+            Self::PreVote { term, .. }
+            | Self::PreVoteResponse { term, .. }
+            | Self::RequestVote { term, .. }
+            | Self::RequestVoteResponse { term, .. }
+            | Self::AppendEntries { term, .. }
+            | Self::AppendEntriesResponse { term, .. }
+            | Self::Heartbeat { term, .. }
+            | Self::HeartbeatResponse { term, .. } => term,
+        }
+    }
+}
+
+/// What a follower did with an `AppendEntries`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum AppendResult {
+    /// The follower's log equals the leader's up to here and is durable up to here.
+    Accepted {
+        /// Highest index known to match.
+        match_index: Index,
+    },
+    /// The follower does not hold `prev`. The other fields let the leader skip whole terms (Raft 5.3, end).
+    Rejected {
+        /// `prev.index` of the refused message, so that the leader can tell stale answers.
+        prev_index: Index,
+        /// Term of the follower's entry at `prev_index`, or of its last entry when the log is shorter.
+        conflict_term: Term,
+        /// First index of that term in the follower's log.
+        conflict_first_index: Index,
+        /// The follower's last index.
+        last_index: Index,
+    },
+}

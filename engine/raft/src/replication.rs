@@ -1,0 +1,125 @@
+//! The leader's side of replication: what goes to whom, what the answers mean, what is committed.
+//!
+//! Data path 5/9 (send) and 7/9 (commit).
+//!
+//! Relations: an index is committed when a quorum holds it durably and its entry is of the current term (Raft 5.4.2);
+//! the leader is part of that quorum only up to its own `durable_index`, in a group of one too (etcd #14370); answers of
+//! another term, late ones and repeated ones move nothing back.
+//!
+//! Deliberately absent: bytes. A message names a range, the host fills it.
+
+use crate::{
+    core::{RaftCore, RoleState},
+    ids::{Index, NodeId, Term},
+    message::{AppendResult, Message},
+    progress::Outlook,
+};
+
+impl RaftCore {
+    /// The host could not deliver to `peer`, or no longer has the bytes: start over from what it acknowledged, once it
+    /// answers a heartbeat.
+    pub fn unreachable(&mut self, peer: NodeId) {
+        if let RoleState::Leader(leader) = &mut self.role
+            && let Some(progress) = leader.peers.iter_mut().find(|progress| progress.id == peer)
+        {
+            progress.unreachable(&self.log, self.now);
+        }
+        self.check();
+    }
+
+    /// Heartbeats, stalled streams, check-quorum (thesis 6.2).
+    pub(crate) fn tick_leader(&mut self) {
+        let (id, now, patience) = (self.config.id, self.now, self.config.election_ticks_max);
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        leader.heartbeat_elapsed += 1;
+        leader.heartbeat_due |= leader.heartbeat_elapsed >= self.config.heartbeat_ticks;
+        for peer in &mut leader.peers {
+            peer.tick(&self.log, now, patience);
+        }
+        let heard = |node| {
+            let peer = leader.peers.iter().find(|peer| peer.id == node);
+            node == id || peer.is_some_and(|peer| now - peer.heard_tick < u64::from(patience))
+        };
+        if !self.membership.has_quorum(heard) {
+            self.become_follower(self.hard_state.current_term, None);
+        }
+    }
+
+    /// Heartbeats that are due, and whatever the windows of the followers take.
+    pub(crate) fn send_to_peers(&mut self) {
+        let term = self.hard_state.current_term;
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        let messages = &mut self.outbox.messages;
+        if leader.heartbeat_due {
+            leader.heartbeat_due = false;
+            leader.heartbeat_elapsed = 0;
+            let read_sequence = leader.reads.closed_sequence;
+            for peer in &leader.peers {
+                let leader_commit = self.commit_index.min(peer.match_index);
+                messages.push((peer.id, Message::Heartbeat { term, leader_commit, read_sequence }));
+            }
+        }
+        let (config, log) = (&*self.config, &self.log);
+        let outlook = Outlook { config, log, term, leader_commit: self.commit_index, now: self.now };
+        for peer in &mut leader.peers {
+            while let Some(message) = peer.next_append(&outlook) {
+                messages.push((peer.id, message));
+            }
+        }
+    }
+
+    pub(crate) fn step_append_response(&mut self, from: NodeId, term: Term, result: AppendResult) {
+        if term > self.hard_state.current_term {
+            return self.become_follower(term, None);
+        }
+        let (now, last_index) = (self.now, self.log.last().index);
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        let Some(peer) = leader.peers.iter_mut().find(|peer| peer.id == from) else { return };
+        if term < self.hard_state.current_term {
+            return;
+        }
+        peer.heard_tick = now;
+        match result {
+            AppendResult::Accepted { match_index } if match_index <= last_index => {
+                if peer.accepted(match_index, now) {
+                    self.advance_commit();
+                }
+            }
+            AppendResult::Accepted { .. } => {} // more than was ever sent: not of this leader
+            AppendResult::Rejected { .. } => peer.rejected(result, &self.log, now),
+        }
+    }
+
+    pub(crate) fn step_heartbeat_response(&mut self, from: NodeId, term: Term, read_sequence: u64) {
+        if term > self.hard_state.current_term {
+            return self.become_follower(term, None);
+        }
+        let now = self.now;
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        let Some(peer) = leader.peers.iter_mut().find(|peer| peer.id == from) else { return };
+        if term < self.hard_state.current_term {
+            return;
+        }
+        peer.heard_tick = now;
+        peer.answered_heartbeat(now);
+        if read_sequence > peer.read_sequence && read_sequence <= leader.reads.closed_sequence {
+            peer.read_sequence = read_sequence;
+            self.confirm_reads();
+        }
+    }
+
+    /// Commits what a quorum holds, if it is of the current term (Raft 5.3, 5.4.2).
+    pub(crate) fn advance_commit(&mut self) {
+        let (id, durable_index) = (self.config.id, self.durable_index);
+        let RoleState::Leader(leader) = &self.role else { return };
+        let match_index = |node| match leader.peers.iter().find(|peer| peer.id == node) {
+            Some(peer) => peer.match_index,
+            None if node == id => durable_index,
+            None => 0,
+        };
+        let index: Index = self.membership.quorum_value(match_index);
+        if index > self.commit_index && index >= leader.first_index_of_term {
+            self.commit_index = index;
+        }
+    }
+}

@@ -107,19 +107,26 @@ impl RaftCore {
     /// A replica after a start or restart: a follower, whatever it was before (openraft #1511). Everything in `log` and
     /// `hard_state` is durable. The commit index is known again once a leader says so.
     ///
+    /// A log ahead of the hard state is what a crash between the two leaves; nothing was answered in that term yet, so
+    /// the node moves to it without a vote, and the first `ready` persists that.
+    ///
     /// # Panics
-    /// When the membership has no voters, or the log is ahead of the term.
+    /// When the membership has no voters.
     #[must_use]
-    pub fn new(config: ValidConfig, membership: Membership, hard_state: HardState, log: LogTerms) -> Self {
+    pub fn new(config: ValidConfig, membership: Membership, recovered: HardState, log: LogTerms) -> Self {
         assert!(!membership.voters().is_empty(), "a group has voters");
-        assert!(log.last().term <= hard_state.current_term, "the hard state is older than the log: {}", log.last());
+        let hard_state = if log.last().term > recovered.current_term {
+            HardState { current_term: log.last().term, voted_for: None }
+        } else {
+            recovered
+        };
         let commit_index = log.base().index;
         let mut core = Self {
             prng: Prng::new(config.seed, config.id),
             config,
             membership,
             hard_state,
-            durable_hard_state: hard_state,
+            durable_hard_state: recovered,
             durable_index: log.last().index,
             commit_index,
             log,
@@ -128,7 +135,7 @@ impl RaftCore {
             election_elapsed: 0,
             election_timeout: 0,
             outbox: Outbox {
-                told_hard_state: hard_state,
+                told_hard_state: recovered,
                 told_commit_index: commit_index,
                 told_role: Some((Role::Follower, None, hard_state.current_term)),
                 ..Outbox::default()
@@ -210,7 +217,9 @@ impl RaftCore {
     }
 
     /// The host's log is durable up to and with `entry`. Ignored when the entry was replaced since: the durability of
-    /// what took its place is told later, because the host's log is flushed in order.
+    /// what took its place is told later, because the host's log is flushed in order. (An entry that was replaced and
+    /// then came back counts a little early; that cannot matter, since only a leader counts itself, and its own vote was
+    /// flushed after every entry it had.)
     pub fn durable(&mut self, entry: EntryId) {
         if entry.index <= self.durable_index || !self.log.contains(entry) {
             return;

@@ -10,12 +10,10 @@
 //!
 //! # The host's contract
 //!
-//! 1. **One event, one `ready`.** After every call that may change something ([`RaftCore::tick`], [`RaftCore::step`],
-//!    [`RaftCore::step_append`], [`RaftCore::durable`], [`RaftCore::hard_state_durable`], [`RaftCore::campaign`],
-//!    [`RaftCore::step_down`]) call [`RaftCore::ready`] and do what it says before the next call. Several calls of
-//!    [`RaftCore::propose`], [`RaftCore::read_index`], or of the same kind of response in one turn may share one `ready`,
-//!    as long as no call but `propose` that makes records (`step_append`) is among them twice without its records
-//!    appended in between.
+//! 1. **Events, then `ready`.** After the events of a turn ([`RaftCore::tick`], [`RaftCore::step`],
+//!    [`RaftCore::step_append`], [`RaftCore::propose`], [`RaftCore::durable`], ...) call [`RaftCore::ready`] and do what
+//!    it says, in the order persist, send, apply, reply. Any number of events may share one `ready`.
+//!    A new leader takes proposals from its first `ready` on.
 //! 2. **Records go to the log at once, in the order the core made them.** The record of `propose` when it returns; those
 //!    of `entries[skip..]` when `step_append` returns, replacing the host's entries from `truncate_from` on; the empty
 //!    record of [`Ready::noop`] before anything else of that `Ready`.
@@ -44,52 +42,60 @@
 //!
 //! # A host in thirty lines
 //!
-//! Three nodes whose disks and network are lists. Production does the same with a write-ahead log and sockets.
+//! Three nodes whose disks flush at once and whose network is a list. Production does the same with a write-ahead log and
+//! sockets.
 //!
 //! ```
-//! use ringraft_raft::{Config, HardState, LogTerms, Membership, Message, NodeId, RaftCore, Ready, Role};
+//! use ringraft_raft::*;
 //!
 //! let nodes = [NodeId(1), NodeId(2), NodeId(3)];
 //! let mut cores = nodes.map(|id| {
 //!     let config = Config::new(id, 42).validate().unwrap();
 //!     RaftCore::new(config, Membership::new(nodes.to_vec()), HardState::default(), LogTerms::new())
 //! });
-//! // What a real host keeps as records: here the metas of the entries, which are all that a follower's core needs.
-//! let mut logs: [Vec<ringraft_raft::EntryMeta>; 3] = Default::default();
+//! let mut logs = [vec![], vec![], vec![]]; // the records; a core needs no more of them than this
 //! let (mut ready, mut network) = (Ready::new(), Vec::new());
 //! cores[0].campaign();
-//! loop {
-//!     let mut idle = true;
-//!     for (position, core) in cores.iter_mut().enumerate() {
-//!         while core.ready(&mut ready) {
-//!             idle = false;
-//!             let noop = ready.noop.map(|id| ringraft_raft::EntryMeta { term: id.term, length: ringraft_raft::NOOP_LENGTH });
-//!             logs[position].extend(noop); // persist: records and hard state, in order ...
-//!             for (to, message) in ready.messages.drain(..) {
-//!                 let Message::AppendEntries { prev, count, .. } = message else { network.push((core.config().id, to, message, vec![])); continue };
-//!                 let range = prev.index as usize..prev.index as usize + count as usize;
-//!                 network.push((core.config().id, to, message, logs[position][range].to_vec())); // ... send ...
-//!             }
-//!             // ... flush ...
-//!             ready.hard_state.map(|hard_state| core.hard_state_durable(hard_state));
-//!             core.durable(core.last());
-//!             network.extend(ready.after_flush.drain(..).map(|(to, message)| (core.config().id, to, message, vec![])));
-//!             // ... apply up to ready.commit_index, reply.
+//! for turn in 0..30 {
+//!     let (node, core, log) = (nodes[turn % 3], &mut cores[turn % 3], &mut logs[turn % 3]);
+//!     if let Ok(id) = core.propose(100) {
+//!         // Only the leader may; its record is appended at once.
+//!         log.push(EntryMeta { term: id.term, length: 100 });
+//!     }
+//!     while core.ready(&mut ready) {
+//!         // Persist: the no-op's record and the hard state join the records that are there already.
+//!         log.extend(ready.noop.map(|id| EntryMeta { term: id.term, length: NOOP_LENGTH }));
+//!         // Send what needs no flush; the host adds the records.
+//!         for (to, message) in ready.messages.drain(..) {
+//!             let records = match message {
+//!                 Message::AppendEntries { prev, count, .. } => log[prev.index as usize..][..count as usize].to_vec(),
+//!                 _ => vec![],
+//!             };
+//!             network.push((node, to, message, records));
+//!         }
+//!         // The flush is done: tell it, then send what waited for it.
+//!         if let Some(hard_state) = ready.hard_state {
+//!             core.hard_state_durable(hard_state);
+//!         }
+//!         core.durable(core.last());
+//!         network.extend(ready.after_flush.drain(..).map(|(to, message)| (node, to, message, vec![])));
+//!         // Apply up to ready.commit_index, reply.
+//!     }
+//!     for (from, to, message, records) in network.drain(..) {
+//!         let (core, log) = (&mut cores[to.0 as usize - 1], &mut logs[to.0 as usize - 1]);
+//!         let Message::AppendEntries { term, prev, leader_commit, .. } = message else {
+//!             core.step(from, message);
+//!             continue;
+//!         };
+//!         let outcome = core.step_append(from, term, prev, leader_commit, &records);
+//!         if let AppendOutcome::Accepted { skip, truncate_from } = outcome {
+//!             log.truncate(truncate_from.map_or(log.len(), |index| index as usize - 1));
+//!             log.extend(&records[skip..]);
 //!         }
 //!     }
-//!     for (from, to, message, entries) in network.drain(..) {
-//!         idle = false;
-//!         let position = to.0 as usize - 1;
-//!         let Message::AppendEntries { term, prev, leader_commit, .. } = message else { cores[position].step(from, message); continue };
-//!         if let ringraft_raft::AppendOutcome::Accepted { skip, .. } = cores[position].step_append(from, term, prev, leader_commit, &entries) {
-//!             logs[position].truncate(prev.index as usize + skip);
-//!             logs[position].extend(&entries[skip..]);
-//!         }
-//!     }
-//!     if idle { break }
 //! }
-//! assert_eq!((cores[0].role(), cores[0].commit_index()), (Role::Leader, 1));
 //! assert_eq!(cores[1].leader(), Some(NodeId(1)));
+//! assert!(cores.iter().all(|core| core.commit_index() > 1));
 //! ```
 
 #![no_std]

@@ -1,0 +1,130 @@
+//! Tests that the borrowed forms and the owned types have one and the same archive.
+//!
+//! Off the data path.
+//!
+//! The owned types implement `Serialize` in tests only; everything else encodes borrowed forms.
+
+use super::*;
+use proptest::prelude::*;
+use rkyv::rancor::Error;
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let bytes = || prop::collection::vec(any::<u8>(), 0..40);
+    prop_oneof![
+        (bytes(), bytes()).prop_map(|(key, value)| Operation::Put { key, value }),
+        bytes().prop_map(|key| Operation::Get { key }),
+        bytes().prop_map(|key| Operation::Delete { key }),
+        (bytes(), prop::option::of(bytes()), bytes()).prop_map(|(key, expected, value)| Operation::CompareAndSet {
+            key,
+            expected,
+            value
+        }),
+        any::<u32>().prop_map(|group| Operation::OpenSession { group }),
+    ]
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let consistency = prop_oneof![Just(Consistency::Linearizable), Just(Consistency::Stale)];
+    (any::<(u64, u64, u64)>(), consistency, prop::collection::vec(operation(), 0..9)).prop_map(
+        |((client, sequence, acknowledged), consistency, operations)| Request {
+            client,
+            sequence,
+            acknowledged,
+            consistency,
+            operations,
+        },
+    )
+}
+
+fn result() -> impl Strategy<Value = OperationResult> {
+    let value = || prop::option::of(prop::collection::vec(any::<u8>(), 0..40));
+    prop_oneof![
+        any::<bool>().prop_map(|replaced| OperationResult::Put { replaced }),
+        value().prop_map(OperationResult::Value),
+        any::<bool>().prop_map(|existed| OperationResult::Deleted { existed }),
+        (any::<bool>(), value()).prop_map(|(swapped, current)| OperationResult::Compared { swapped, current }),
+        any::<u64>().prop_map(|client| OperationResult::Session { client }),
+    ]
+}
+
+fn reply() -> impl Strategy<Value = Reply> {
+    let outcome = prop_oneof![
+        prop::collection::vec(result(), 0..9).prop_map(Outcome::Done),
+        (any::<(u32, u64, u16)>(), ".{0,20}").prop_map(|((group, node, shard), address)| Outcome::Moved {
+            group,
+            node,
+            shard,
+            address
+        }),
+        (any::<u32>(), any::<Option<u64>>()).prop_map(|(group, leader)| Outcome::NotLeader { group, leader }),
+        any::<u64>().prop_map(|retry_after_us| Outcome::Overloaded { retry_after_us }),
+        Just(Outcome::SessionExpired),
+        ".{0,20}".prop_map(|message| Outcome::BadRequest { message }),
+        Just(Outcome::OutcomeUnknown),
+        ".{0,20}".prop_map(|message| Outcome::Unavailable { message }),
+        Just(Outcome::TooStale),
+    ];
+    (any::<(u32, u64, u32)>(), outcome).prop_map(|((group, index, position), outcome)| Reply {
+        position: Position { group, index, position },
+        outcome,
+    })
+}
+
+proptest! {
+    #[test]
+    fn requests_have_one_archive(request in request()) {
+        let mut borrowed = Vec::new();
+        request.append_to(&mut borrowed);
+        let owned = rkyv::to_bytes::<Error>(&request).unwrap();
+        prop_assert_eq!(&borrowed[..], &owned[..]);
+        let view = view_request(&borrowed).unwrap();
+        prop_assert_eq!(view.client.to_native(), request.client);
+        prop_assert_eq!(view.sequence.to_native(), request.sequence);
+        prop_assert_eq!(view.acknowledged.to_native(), request.acknowledged);
+        prop_assert_eq!(view.consistency.to_native(), request.consistency);
+        prop_assert!(view.operations().eq(request.operations.iter().map(Operation::as_operation_ref)));
+    }
+
+    #[test]
+    fn replies_have_one_archive(reply in reply()) {
+        let mut borrowed = Vec::new();
+        reply.append_to(&mut borrowed);
+        let owned = rkyv::to_bytes::<Error>(&reply).unwrap();
+        prop_assert_eq!(&borrowed[..], &owned[..]);
+        prop_assert_eq!(view_reply(&borrowed).unwrap().to_owned_reply(), reply);
+    }
+
+    #[test]
+    fn an_archive_does_not_depend_on_its_offset(request in request(), offset in 0usize..9) {
+        let mut at_zero = Vec::new();
+        request.append_to(&mut at_zero);
+        let mut elsewhere = vec![0xAB; offset];
+        request.append_to(&mut elsewhere);
+        prop_assert_eq!(&elsewhere[offset..], &at_zero[..]);
+    }
+
+    #[test]
+    fn any_bytes_are_an_error_or_a_value(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = view_request(&bytes).map(|request| request.operations().count());
+        let _ = view_reply(&bytes).map(ArchivedReply::to_owned_reply);
+        let _ = view_hello(&bytes);
+        let _ = view_welcome(&bytes);
+        let _ = view_refused(&bytes);
+        let _ = view_peer_message(&bytes);
+        let _ = view_digest(&bytes);
+    }
+
+    #[test]
+    fn a_damaged_archive_is_an_error_or_a_value(request in request(), reply in reply(), at in any::<usize>(), flip in 1u8..) {
+        let mut bytes = Vec::new();
+        request.append_to(&mut bytes);
+        let at_byte = at % bytes.len();
+        bytes[at_byte] ^= flip;
+        let _ = view_request(&bytes).map(|request| request.operations().map(|o| o.payload_bytes()).sum::<usize>());
+        bytes.clear();
+        reply.append_to(&mut bytes);
+        let at_byte = at % bytes.len();
+        bytes[at_byte] ^= flip;
+        let _ = view_reply(&bytes).map(ArchivedReply::to_owned_reply);
+    }
+}

@@ -1,0 +1,41 @@
+//! Wire: the messages inside frames, as archives that are read in place.
+//!
+//! Data path 1/9 and 9/9.
+//!
+//! | frame | head | tail | view | written by |
+//! |---|---|---|---|---|
+//! | `Hello`, `Welcome`, `Refused` | archive | | [`view_hello`], [`view_welcome`], [`view_refused`] | `append_frame` |
+//! | `Request` | archive | | [`view_request`] | [`RequestRef::append_frame`] |
+//! | `Reply` | archive | | [`view_reply`] | [`ReplyRef::append_frame`], [`append_done`] |
+//! | `Raft` | archive, 45 bytes | | [`view_peer_message`] | [`PeerMessage::append_frame`] |
+//! | `Append` | archive, 45 bytes | records | [`view_peer_message`] | [`begin_append`] |
+//! | `Digest` | archive, 20 bytes | | [`view_digest`] | [`Digest::append_frame`] |
+//! | `Status`, `Goodbye` | empty | | | [`append_status`], [`append_goodbye`] |
+//! | `StatusReply` | JSON text | | | [`append_status_reply`] |
+//!
+//! Invariant: archived bytes are reached through `archive` only, and always checked.
+
+mod archive;
+#[cfg(test)]
+mod mirror_tests;
+mod peer;
+mod reply;
+mod request;
+mod session;
+
+pub use archive::WireError;
+pub use peer::{
+    DIGEST_BYTES, Digest, PEER_MESSAGE_BYTES, PeerBody, PeerMessage, begin_append, view_digest, view_peer_message,
+};
+pub use reply::{
+    ArchivedOperationResult, ArchivedOutcome, ArchivedPosition, ArchivedReply, OperationResult, OperationResultRef,
+    Outcome, OutcomeRef, Position, Reply, ReplyRef, append_done, view_reply,
+};
+pub use request::{
+    ArchivedConsistency, ArchivedOperation, ArchivedRequest, Consistency, Operation, OperationRef, Request,
+    RequestClass, RequestError, RequestRef, group_of_operations, group_of_request, validate_request, view_request,
+};
+pub use session::{
+    Hello, NodeInfo, PROTOCOL_VERSION, RefusalCode, Refused, Role, Topology, Welcome, append_goodbye, append_status,
+    append_status_reply, view_hello, view_refused, view_welcome,
+};

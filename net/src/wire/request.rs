@@ -1,0 +1,422 @@
+//! Requests: what a client asks of a group, and the checks that come before a group sees it.
+//!
+//! Data path 1/9: an [`ArchivedRequest`] is read in place, out of the receive buffer, the log and the followers' log.
+//!
+//! Invariants: every request has one archived form, written from borrowed parts ([`RequestRef`]) or owned ones
+//! ([`Request`]) alike; what [`validate_request`] accepts is within the limits and of one class.
+//!
+//! It neither routes nor queues requests.
+
+use super::archive::{self, AsVec, WireError};
+use crate::{
+    frame::{self, FrameKind},
+    limits::Limits,
+    slots,
+};
+use rkyv::{
+    Archive, Deserialize, Serialize,
+    rancor::Source,
+    ser::{Allocator, Writer},
+    with::Map,
+};
+
+/// How fresh what a read returns must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Clone, Copy, Debug, PartialEq, Eq))]
+#[repr(u8)]
+pub enum Consistency {
+    /// At least as new as everything acknowledged before the read was sent.
+    #[default]
+    Linearizable = 0,
+    /// Whatever the asked replica has applied.
+    Stale = 1,
+}
+
+/// One operation, borrowed: the form that is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Archive, Serialize)]
+#[rkyv(as = ArchivedOperation)]
+pub enum OperationRef<'a> {
+    /// Sets a key.
+    Put {
+        /// The key.
+        #[rkyv(with = AsVec)]
+        key: &'a [u8],
+        /// Its new value.
+        #[rkyv(with = AsVec)]
+        value: &'a [u8],
+    },
+    /// Reads a key.
+    Get {
+        /// The key.
+        #[rkyv(with = AsVec)]
+        key: &'a [u8],
+    },
+    /// Removes a key.
+    Delete {
+        /// The key.
+        #[rkyv(with = AsVec)]
+        key: &'a [u8],
+    },
+    /// Sets a key when its value is the expected one.
+    CompareAndSet {
+        /// The key.
+        #[rkyv(with = AsVec)]
+        key: &'a [u8],
+        /// The value it must have; `None`: it must be absent.
+        #[rkyv(with = Map<AsVec>)]
+        expected: Option<&'a [u8]>,
+        /// Its new value.
+        #[rkyv(with = AsVec)]
+        value: &'a [u8],
+    },
+    /// Opens a session in a group; the only operation of its request.
+    OpenSession {
+        /// The group.
+        group: u32,
+    },
+}
+
+impl<'a> OperationRef<'a> {
+    /// The key, unless the operation has none.
+    #[must_use]
+    pub fn key(&self) -> Option<&'a [u8]> {
+        match *self {
+            Self::Put { key, .. } | Self::Get { key } | Self::Delete { key } | Self::CompareAndSet { key, .. } => {
+                Some(key)
+            }
+            Self::OpenSession { .. } => None,
+        }
+    }
+
+    /// Bytes of keys and values: what the archive grows with.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        match *self {
+            Self::Put { key, value } => key.len() + value.len(),
+            Self::Get { key } | Self::Delete { key } => key.len(),
+            Self::CompareAndSet { key, expected, value } => key.len() + expected.map_or(0, <[u8]>::len) + value.len(),
+            Self::OpenSession { .. } => 0,
+        }
+    }
+}
+
+/// One request, borrowed: the form that is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Archive, Serialize)]
+#[rkyv(as = ArchivedRequest, serialize_bounds(__S: Writer + Allocator, __S::Error: Source))]
+pub struct RequestRef<'a> {
+    /// The session, 0 = none.
+    pub client: u64,
+    /// Number of the request in its session, from 1.
+    pub sequence: u64,
+    /// All sequences below are answered; the group may forget their replies.
+    pub acknowledged: u64,
+    /// For requests that only read.
+    pub consistency: Consistency,
+    /// What to do, all or nothing.
+    #[rkyv(with = AsVec, omit_bounds)]
+    pub operations: &'a [OperationRef<'a>],
+}
+
+impl RequestRef<'_> {
+    /// Appends the archive.
+    #[inline]
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        let payload: usize = self.operations.iter().map(OperationRef::payload_bytes).sum();
+        out.reserve(payload + size_of::<ArchivedOperation>() * self.operations.len() + size_of::<ArchivedRequest>());
+        archive::append(out, self, self.operations.len());
+    }
+
+    /// Appends a whole frame. Returns its bytes.
+    #[inline]
+    pub fn append_frame(&self, out: &mut Vec<u8>, correlation: u32) -> usize {
+        let mut frame = frame::begin(out, FrameKind::Request, correlation);
+        self.append_to(frame.bytes());
+        frame.finish()
+    }
+}
+
+/// One operation, owned.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Archive)]
+#[cfg_attr(test, derive(Serialize))]
+#[rkyv(derive(Debug))]
+#[allow(missing_docs, reason = "the same fields as `OperationRef`")]
+pub enum Operation {
+    /// See [`OperationRef::Put`].
+    Put { key: Vec<u8>, value: Vec<u8> },
+    /// See [`OperationRef::Get`].
+    Get { key: Vec<u8> },
+    /// See [`OperationRef::Delete`].
+    Delete { key: Vec<u8> },
+    /// See [`OperationRef::CompareAndSet`].
+    CompareAndSet { key: Vec<u8>, expected: Option<Vec<u8>>, value: Vec<u8> },
+    /// See [`OperationRef::OpenSession`].
+    OpenSession { group: u32 },
+}
+
+impl Operation {
+    /// The borrowed form.
+    #[must_use]
+    pub fn as_operation_ref(&self) -> OperationRef<'_> {
+        match self {
+            Self::Put { key, value } => OperationRef::Put { key, value },
+            Self::Get { key } => OperationRef::Get { key },
+            Self::Delete { key } => OperationRef::Delete { key },
+            Self::CompareAndSet { key, expected, value } => {
+                OperationRef::CompareAndSet { key, expected: expected.as_deref(), value }
+            }
+            Self::OpenSession { group } => OperationRef::OpenSession { group: *group },
+        }
+    }
+}
+
+/// One request, owned. For tests and off the data path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Archive)]
+#[cfg_attr(test, derive(Serialize))]
+#[rkyv(derive(Debug))]
+pub struct Request {
+    /// See [`RequestRef::client`].
+    pub client: u64,
+    /// See [`RequestRef::sequence`].
+    pub sequence: u64,
+    /// See [`RequestRef::acknowledged`].
+    pub acknowledged: u64,
+    /// See [`RequestRef::consistency`].
+    pub consistency: Consistency,
+    /// See [`RequestRef::operations`].
+    pub operations: Vec<Operation>,
+}
+
+impl Request {
+    /// Calls `encode` with the borrowed form.
+    fn with_ref<R>(&self, encode: impl FnOnce(RequestRef<'_>) -> R) -> R {
+        let operations: Vec<_> = self.operations.iter().map(Operation::as_operation_ref).collect();
+        encode(RequestRef {
+            client: self.client,
+            sequence: self.sequence,
+            acknowledged: self.acknowledged,
+            consistency: self.consistency,
+            operations: &operations,
+        })
+    }
+
+    /// Appends the archive.
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        self.with_ref(|request| request.append_to(out));
+    }
+
+    /// Appends a whole frame. Returns its bytes.
+    pub fn append_frame(&self, out: &mut Vec<u8>, correlation: u32) -> usize {
+        self.with_ref(|request| request.append_frame(out, correlation))
+    }
+}
+
+/// Reads a request in place.
+///
+/// # Errors
+/// When the bytes are not one.
+#[inline]
+pub fn view_request(bytes: &[u8]) -> Result<&ArchivedRequest, WireError> {
+    archive::access(bytes, "request")
+}
+
+impl ArchivedConsistency {
+    /// The plain value.
+    #[must_use]
+    pub fn to_native(self) -> Consistency {
+        match self {
+            Self::Linearizable => Consistency::Linearizable,
+            Self::Stale => Consistency::Stale,
+        }
+    }
+}
+
+impl ArchivedOperation {
+    /// The operation with its bytes borrowed from the archive.
+    #[inline]
+    #[must_use]
+    pub fn as_operation_ref(&self) -> OperationRef<'_> {
+        match self {
+            Self::Put { key, value } => OperationRef::Put { key, value },
+            Self::Get { key } => OperationRef::Get { key },
+            Self::Delete { key } => OperationRef::Delete { key },
+            Self::CompareAndSet { key, expected, value } => {
+                OperationRef::CompareAndSet { key, expected: expected.as_ref().map(|bytes| &**bytes), value }
+            }
+            Self::OpenSession { group } => OperationRef::OpenSession { group: group.to_native() },
+        }
+    }
+}
+
+impl ArchivedRequest {
+    /// The operations with their bytes borrowed from the archive.
+    #[inline]
+    pub fn operations(&self) -> impl ExactSizeIterator<Item = OperationRef<'_>> {
+        self.operations.iter().map(ArchivedOperation::as_operation_ref)
+    }
+}
+
+/// What path a request takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RequestClass {
+    /// Only gets: no entry in the log.
+    Read,
+    /// Anything else with keys: into the log, whole.
+    Write,
+    /// Opens a session: into the log.
+    OpenSession,
+}
+
+/// Why a request is refused before a group sees it. A client that gets it has a bug or other limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// No operations.
+    #[error("the request has no operations")]
+    Empty,
+    /// Too many operations.
+    #[error("the request has {operations} operations, at most {operations_max} are allowed; split it")]
+    TooManyOperations {
+        /// How many it has.
+        operations: usize,
+        /// The limit.
+        operations_max: usize,
+    },
+    /// A key of no bytes or too many.
+    #[error("a key has {bytes} bytes, 1 to {bytes_max} are allowed")]
+    KeyLength {
+        /// How many it has.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// A value, or an expected value, of too many bytes.
+    #[error("a value has {bytes} bytes, at most {bytes_max} are allowed")]
+    ValueLength {
+        /// How many it has.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// `OpenSession` beside other operations or inside a session.
+    #[error("open_session must be the only operation of a request without a session")]
+    OpenSessionNotAlone,
+    /// A request in a session whose numbers contradict each other.
+    #[error(
+        "sequence {sequence} with acknowledged {acknowledged}: sequences start at 1 and are not below acknowledged"
+    )]
+    Sequence {
+        /// Number of the request.
+        sequence: u64,
+        /// Lowest unanswered one.
+        acknowledged: u64,
+    },
+    /// Keys of more than one group, or no such group.
+    #[error("the keys of a request must be in one group; give them a common {{tag}} or send several requests")]
+    CrossGroup,
+    /// A session for a group that does not exist.
+    #[error("there is no group {group}, the cluster has {groups}")]
+    NoSuchGroup {
+        /// The one asked for.
+        group: u32,
+        /// How many there are.
+        groups: u32,
+    },
+}
+
+impl RequestError {
+    /// The same request will never be accepted.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+
+    /// The connection can go on.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        false
+    }
+}
+
+/// Holds a request to the limits and tells its class.
+///
+/// # Errors
+/// [`RequestError`] for the first thing that is wrong.
+#[inline]
+pub fn validate_request(request: &ArchivedRequest, limits: &Limits) -> Result<RequestClass, RequestError> {
+    let operations = request.operations.len();
+    if operations == 0 {
+        return Err(RequestError::Empty);
+    }
+    if operations > limits.operations_max {
+        return Err(RequestError::TooManyOperations { operations, operations_max: limits.operations_max });
+    }
+    let (client, sequence) = (request.client.to_native(), request.sequence.to_native());
+    let acknowledged = request.acknowledged.to_native();
+    if client != 0 && (sequence == 0 || acknowledged > sequence) {
+        return Err(RequestError::Sequence { sequence, acknowledged });
+    }
+    let mut class = RequestClass::Read;
+    for operation in request.operations() {
+        match validate_operation(&operation, limits)? {
+            RequestClass::Read => {}
+            RequestClass::OpenSession if operations > 1 || client != 0 => {
+                return Err(RequestError::OpenSessionNotAlone);
+            }
+            other => class = other,
+        }
+    }
+    Ok(class)
+}
+
+#[inline]
+fn validate_operation(operation: &OperationRef<'_>, limits: &Limits) -> Result<RequestClass, RequestError> {
+    let Some(key) = operation.key() else { return Ok(RequestClass::OpenSession) };
+    if key.is_empty() || key.len() > limits.key_bytes_max {
+        return Err(RequestError::KeyLength { bytes: key.len(), bytes_max: limits.key_bytes_max });
+    }
+    let value_bytes = match *operation {
+        OperationRef::Get { .. } => return Ok(RequestClass::Read),
+        OperationRef::Put { value, .. } => value.len(),
+        OperationRef::CompareAndSet { expected, value, .. } => value.len().max(expected.map_or(0, <[u8]>::len)),
+        OperationRef::Delete { .. } | OperationRef::OpenSession { .. } => 0,
+    };
+    if value_bytes > limits.value_bytes_max {
+        return Err(RequestError::ValueLength { bytes: value_bytes, bytes_max: limits.value_bytes_max });
+    }
+    Ok(RequestClass::Write)
+}
+
+/// The one group all operations belong to.
+///
+/// # Errors
+/// [`RequestError::CrossGroup`], [`RequestError::NoSuchGroup`] or [`RequestError::Empty`].
+#[inline]
+pub fn group_of_operations<'a>(
+    operations: impl IntoIterator<Item = OperationRef<'a>>,
+    groups: u32,
+) -> Result<u32, RequestError> {
+    let mut found = None;
+    for operation in operations {
+        let group = match (operation, operation.key()) {
+            (_, Some(key)) => slots::group_of_key(key, groups),
+            (OperationRef::OpenSession { group }, _) if group >= groups => {
+                return Err(RequestError::NoSuchGroup { group, groups });
+            }
+            (OperationRef::OpenSession { group }, _) => group,
+            (_, None) => return Err(RequestError::Empty),
+        };
+        if found.is_some_and(|other| other != group) {
+            return Err(RequestError::CrossGroup);
+        }
+        found = Some(group);
+    }
+    found.ok_or(RequestError::Empty)
+}
+
+/// The one group a request belongs to.
+///
+/// # Errors
+/// See [`group_of_operations`].
+#[inline]
+pub fn group_of_request(request: &ArchivedRequest, groups: u32) -> Result<u32, RequestError> {
+    group_of_operations(request.operations(), groups)
+}

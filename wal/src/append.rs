@@ -1,0 +1,327 @@
+//! Taking records in: entries built in place, records taken over from a leader, hard states.
+//!
+//! Data path 4/9 and 6a/9.
+//! Invariants: a record's bytes are copied once; an entry replaces everything of its group from its index on, in the
+//! index here and in recovery alike; the first batch of a segment begins with the latest hard state of every group, so
+//! that older segments never hold the only copy.
+//! It hands nothing to the disk.
+
+use crate::batch::{FLAG_SEAL, HEADER_BYTES};
+use crate::disk::Disk;
+use crate::error::WalError;
+use crate::index::Location;
+use crate::open_batch::{Durable, OpenBatch, Place, hard_state_bytes};
+use crate::record::{self, HARD_STATE_BYTES, HardState, Kind, RecordError, RecordHeader};
+use crate::wal::{Accepted, Batch, Wal};
+
+/// Blocks of the last segment that are kept for hard states when no other segment is ready.
+const RESERVED_BLOCKS_MAX: u64 = 64;
+
+/// What is to be added.
+#[derive(Clone, Copy)]
+struct Wanted {
+    bytes: usize,
+    hard_states: usize,
+}
+
+impl<D: Disk> Wal<D> {
+    /// Begins an entry whose payload of exactly or at most `payload_bytes` is then given to [`Wal::put`] piece by piece.
+    ///
+    /// # Errors
+    /// Full, too large, out of order, or poisoned; nothing was begun then.
+    pub fn begin_entry(
+        &mut self,
+        group: u32,
+        term: u64,
+        index: u64,
+        payload_bytes: usize,
+        disk: &mut D,
+    ) -> Result<(), WalError> {
+        self.check_order(group, index)?;
+        self.make_room_for_entry(record::HEADER_BYTES + payload_bytes, disk)?;
+        let kind = Kind::Entry as u8;
+        let header = RecordHeader { crc32c: 0, length: 0, kind, flags: 0, count: 0, group, term, index };
+        self.open.as_mut().expect("room was made").begin_entry(payload_bytes, header);
+        Ok(())
+    }
+
+    /// Adds bytes to the payload of the entry that was begun.
+    ///
+    /// # Panics
+    /// If none was begun, or more bytes come than were announced.
+    #[inline]
+    pub fn put(&mut self, bytes: &[u8]) {
+        self.open.as_mut().expect("no entry was begun").put(bytes);
+    }
+
+    /// Completes the entry that was begun; `count` is the number of requests in it.
+    ///
+    /// # Errors
+    /// None today; the signature leaves room.
+    ///
+    /// # Panics
+    /// If none was begun.
+    pub fn finish_entry(&mut self, count: u16) -> Result<Accepted, WalError> {
+        let open = self.open.as_mut().expect("no entry was begun");
+        let (header, location) = open.finish_entry(count);
+        Ok(self.install(header.group, header.term, header.index, location))
+    }
+
+    /// Takes over one entry record as it came from the leader: header, payload and padding. It is verified.
+    ///
+    /// # Errors
+    /// Not a whole, intact entry record; full, out of order, or poisoned.
+    pub fn append_record(&mut self, bytes: &[u8], disk: &mut D) -> Result<Accepted, WalError> {
+        let (view, consumed) = record::parse(bytes)?.ok_or(RecordError::Unexpected)?;
+        if consumed != bytes.len() || view.kind != Kind::Entry || view.index == 0 {
+            return Err(WalError::Record(RecordError::Unexpected));
+        }
+        let (group, term, index) = (view.group, view.term, view.index);
+        self.check_order(group, index)?;
+        self.make_room_for_entry(record::HEADER_BYTES + view.payload.len(), disk)?;
+        let location = self.open.as_mut().expect("room was made").push_record(bytes);
+        Ok(self.install(group, term, index, location))
+    }
+
+    /// Appends a group's current term and vote.
+    ///
+    /// # Errors
+    /// Full or poisoned. Some blocks are kept for hard states, so that this works for a while when entries are refused.
+    pub fn append_hard_state(
+        &mut self,
+        group: u32,
+        current_term: u64,
+        voted_for: Option<u64>,
+        disk: &mut D,
+    ) -> Result<Accepted, WalError> {
+        self.check_poison()?;
+        let state = HardState { current_term, voted_for };
+        self.make_room(Wanted { bytes: 0, hard_states: 1 }, false, disk)?;
+        let open = self.open.as_mut().expect("room was made");
+        open.push_hard_state(group, state);
+        let sequence = open.place.sequence;
+        self.groups.entry(group).or_default().hard_state = Some(state);
+        self.summary(group).hard_state = Some((current_term, voted_for));
+        self.stats.record_bytes += HARD_STATE_BYTES as u64;
+        Ok(Accepted { sequence, length: HARD_STATE_BYTES as u32 })
+    }
+
+    /// Whether entry records of `bytes` in all (padding included) would be taken now.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        if self.poison.is_some() || self.backlog_bytes() + bytes > self.config.backlog_bytes_max {
+            return false;
+        }
+        let block = self.config.block_bytes;
+        let groups = hard_state_bytes(self.groups.len(), self.groups.len(), block);
+        let batches = bytes / (self.config.batch_bytes_max / 2) + 2;
+        let needed = self.config.blocks(bytes + groups + batches * (HEADER_BYTES + 2 * block));
+        let open_blocks = self.open.as_ref().map_or(0, |open| self.config.blocks(open.closing_bytes(0, 0)));
+        let reserved = if self.segments.free_count() == 0 { self.reserved_blocks() } else { 0 };
+        if needed + open_blocks + reserved <= self.segments.blocks_left() {
+            return true;
+        }
+        self.segments.can_roll() && needed + self.reserved_blocks() < self.config.segment_blocks()
+    }
+
+    fn backlog_bytes(&self) -> usize {
+        self.waiting_bytes + self.open.as_ref().map_or(0, OpenBatch::used)
+    }
+
+    fn reserved_blocks(&self) -> u64 {
+        (self.config.segment_blocks() / 8).min(RESERVED_BLOCKS_MAX)
+    }
+
+    fn check_order(&mut self, group: u32, index: u64) -> Result<(), WalError> {
+        let known = self.groups.entry(group).or_default();
+        if index == 0 {
+            return Err(WalError::Gap { group, index, next: known.next().max(1) });
+        }
+        if known.first == 0 {
+            return Ok(());
+        }
+        if index < known.first {
+            return Err(WalError::Reclaimed { group, index, first: known.first });
+        }
+        if index > known.next() {
+            return Err(WalError::Gap { group, index, next: known.next() });
+        }
+        Ok(())
+    }
+
+    fn make_room_for_entry(&mut self, length: usize, disk: &mut D) -> Result<(), WalError> {
+        self.check_poison()?;
+        if length > self.config.record_bytes_max {
+            return Err(WalError::RecordTooLarge { bytes: length, bytes_max: self.config.record_bytes_max });
+        }
+        let bytes = length.next_multiple_of(record::ALIGNMENT);
+        if self.backlog_bytes() + bytes > self.config.backlog_bytes_max + self.config.batch_bytes_max {
+            return Err(WalError::Backlog { bytes_max: self.config.backlog_bytes_max });
+        }
+        self.make_room(Wanted { bytes, hard_states: 0 }, true, disk)
+    }
+
+    /// Makes sure the open batch can take what is wanted, and still be closed.
+    fn make_room(&mut self, wanted: Wanted, entry: bool, disk: &mut D) -> Result<(), WalError> {
+        if let Some(open) = &mut self.open {
+            let bytes = open.closing_bytes(wanted.bytes, wanted.hard_states);
+            let blocks_max = if entry { open.place.entry_blocks_max } else { open.place.blocks_max };
+            if self.config.blocks(bytes) <= blocks_max && bytes <= self.config.batch_bytes_max {
+                open.ensure_capacity(bytes, &mut self.buffers, disk);
+                return Ok(());
+            }
+            self.close_open();
+        }
+        self.open_batch(wanted, entry, disk)
+    }
+
+    /// Opens the next batch, in the active segment or, behind a seal, in a new one.
+    fn open_batch(&mut self, wanted: Wanted, entry: bool, disk: &mut D) -> Result<(), WalError> {
+        let block = self.config.block_bytes;
+        let needed = |carried: usize| {
+            let states = hard_state_bytes(carried + wanted.hard_states, carried + wanted.hard_states, block);
+            self.config.blocks(HEADER_BYTES + wanted.bytes + states)
+        };
+        let left = self.segments.blocks_left();
+        let reserved = if entry && self.segments.free_count() == 0 { self.reserved_blocks() } else { 0 };
+        let mut blocks = needed(0);
+        if blocks + reserved > left {
+            blocks = needed(self.carried_states());
+            if blocks + 1 > self.config.segment_blocks() {
+                return Err(WalError::RecordTooLarge {
+                    bytes: blocks as usize * block,
+                    bytes_max: self.config.segment_bytes as usize,
+                });
+            }
+            self.roll(disk)?;
+        }
+        self.start_batch(blocks, disk);
+        Ok(())
+    }
+
+    /// Hard states that the first batch of a segment carries over.
+    fn carried_states(&self) -> usize {
+        self.groups.values().filter(|group| group.hard_state.is_some()).count()
+    }
+
+    /// Seals the active segment and begins the next.
+    fn roll(&mut self, disk: &mut D) -> Result<(), WalError> {
+        let cursor = self.segments.cursor;
+        let seal_sequence = cursor.map(|_| self.next_sequence);
+        let Some((place, next)) = self.segments.next_segment(seal_sequence) else {
+            self.stats.pool_empty += 1;
+            return Err(WalError::Full);
+        };
+        if let Some(cursor) = cursor {
+            let seal = Place {
+                sequence: self.next_sequence,
+                segment_id: cursor.segment_id,
+                file: cursor.file,
+                block: cursor.next_block,
+                blocks_max: 1,
+                entry_blocks_max: 1,
+                submit_after: 0,
+            };
+            self.next_sequence += 1;
+            let buffer = self.buffers.take(self.config.block_bytes, self.config.block_bytes, disk);
+            let mut batch =
+                OpenBatch::new(seal, self.config.block_bytes, buffer, self.spare_durables.pop().unwrap_or_default());
+            batch.push_seal(next.file, next.id);
+            self.open = Some(batch);
+            self.close_with(FLAG_SEAL);
+        }
+        if self.segments.log().front().is_some_and(|first| first.id > 1) {
+            self.stats.segments_recycled += 1;
+        }
+        self.segments.begin(place, next);
+        self.segment_submit_after = next.submit_after;
+        Ok(())
+    }
+
+    /// Opens a batch of at least `blocks` at the cursor.
+    fn start_batch(&mut self, blocks: u64, disk: &mut D) {
+        let cursor = self.segments.cursor.expect("a segment is active");
+        let left = self.segments.blocks_left();
+        let grown = blocks.max((self.config.batch_bytes_max / self.config.block_bytes) as u64);
+        let reserved = if self.segments.free_count() == 0 { self.reserved_blocks() } else { 0 };
+        let blocks_max = grown.min(left);
+        let place = Place {
+            sequence: self.next_sequence,
+            segment_id: cursor.segment_id,
+            file: cursor.file,
+            block: cursor.next_block,
+            blocks_max,
+            entry_blocks_max: blocks_max.min(left.saturating_sub(reserved)).max(blocks),
+            submit_after: self.segment_submit_after,
+        };
+        self.next_sequence += 1;
+        let block = self.config.block_bytes;
+        let buffer = self.buffers.take(blocks as usize * block, blocks_max as usize * block, disk);
+        let durables = self.spare_durables.pop().unwrap_or_default();
+        self.open = Some(OpenBatch::new(place, block, buffer, durables));
+        if cursor.next_block == 0 {
+            self.carry_hard_states();
+        }
+    }
+
+    /// Writes the latest hard state of every group forward, in order of the groups.
+    fn carry_hard_states(&mut self) {
+        let states = self.groups.iter().filter_map(|(group, index)| Some((*group, index.hard_state?)));
+        let mut states: Vec<(u32, HardState)> = states.collect();
+        states.sort_unstable_by_key(|(group, _)| *group);
+        for (group, state) in states {
+            self.open.as_mut().expect("a batch is open").push_hard_state(group, state);
+        }
+    }
+
+    /// Closes the open batch; it waits to be submitted.
+    pub(crate) fn close_open(&mut self) {
+        self.close_with(0);
+    }
+
+    fn close_with(&mut self, flags: u16) {
+        let Some(open) = self.open.take() else { return };
+        let sequence = open.place.sequence;
+        let closed = open.close(self.identity, self.segments.live_id(), flags);
+        self.segments.declare(sequence);
+        if let Some(cursor) = &mut self.segments.cursor {
+            cursor.next_block += (closed.length / self.config.block_bytes) as u64;
+        }
+        self.buffers.note_length(closed.length);
+        self.cache_bytes += closed.length;
+        self.waiting_bytes += closed.length;
+        self.batches.push_back(Batch { closed, ticket: None, done: false });
+    }
+
+    /// What the open batch reports about a group.
+    fn summary(&mut self, group: u32) -> &mut Durable {
+        let open = self.open.as_mut().expect("a batch is open");
+        let sequence = open.place.sequence;
+        let index = self.groups.entry(group).or_default();
+        if index.summary.0 != sequence {
+            index.summary = (sequence, open.durables.len() as u32);
+            open.durables.push(Durable { sequence, group, entry: None, hard_state: None });
+        }
+        &mut open.durables[index.summary.1 as usize]
+    }
+
+    /// Enters an entry into the index, in place of whatever its group has from its index on.
+    fn install(&mut self, group: u32, term: u64, index: u64, location: Location) -> Accepted {
+        let newest = self.segments.newest_id();
+        let known = self.groups.entry(group).or_default();
+        if known.first == 0 {
+            known.first = index;
+        }
+        while known.next() > index {
+            let replaced = known.locations.pop_back().expect("the log is that long");
+            self.segments.remove_live(replaced.segment_id(newest));
+        }
+        known.locations.push_back(location);
+        self.segments.add_live(newest);
+        self.summary(group).entry = Some((term, index));
+        let length = location.padded();
+        self.stats.record_bytes += length as u64;
+        let sequence = self.open.as_ref().map_or(0, |open| open.place.sequence);
+        Accepted { sequence, length: length as u32 }
+    }
+}

@@ -1,0 +1,362 @@
+//! Reads one segment image: the batches that stand in it in unbroken order, and what lies behind them.
+//!
+//! Off the data path.
+//! Invariants: pure, reads only the image; the batches it yields are contiguous in place, sequence and chain; everything
+//! behind the first block that does not continue them is only *evidence* (claims of what was durable), never content.
+//! It does not decide whether the end is a torn tail or corruption: `link` does, with all segments in view.
+
+use std::collections::BTreeMap;
+
+use super::{Note, RecoveryError};
+use crate::batch::{self, BatchHeader, FLAG_SEAL, HEADER_BYTES, HeaderError};
+use crate::config::ValidConfig;
+use crate::disk::FileNumber;
+use crate::index::Location;
+use crate::record::{self, FLAG_COPY, HARD_STATE_BYTES, HardState, Kind, RecordView};
+
+/// One record of a batch, as far as the index needs it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ScannedRecord {
+    Entry { group: u32, term: u64, index: u64, location: Location },
+    HardState { group: u32, state: HardState },
+}
+
+/// One intact batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ScannedBatch {
+    pub(crate) header: BatchHeader,
+    pub(crate) records_end: usize,
+}
+
+/// What the blocks behind the last intact batch say about one segment id.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Claim {
+    /// The lowest sequence found.
+    pub(crate) sequence_min: u64,
+    /// The highest batch one of them calls durable.
+    pub(crate) durable_max: u64,
+    /// The lowest entry index per group in those of them that are intact.
+    pub(crate) first_indexes: BTreeMap<u32, u64>,
+}
+
+/// Why the batches of a segment end where they end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StopReason {
+    /// The segment is full.
+    #[error("the segment is full")]
+    Full,
+    /// The last batch is a seal.
+    #[error("the segment is sealed; {next} continues it")]
+    Sealed {
+        /// The file named by the seal.
+        next: FileNumber,
+        /// The segment id named by the seal.
+        segment_id: u64,
+    },
+    /// A block of zeros.
+    #[error("the block is all zeros")]
+    Zero,
+    /// Bytes that do not begin with a batch's magic: never written since the file was recycled, or overwritten.
+    #[error("no batch begins here")]
+    NotABatch,
+    /// A batch of an earlier use of the file.
+    #[error("a batch of another segment ({segment_id}) stands here")]
+    OtherSegment {
+        /// The segment it belongs to.
+        segment_id: u64,
+    },
+    /// A header whose checksum does not match.
+    #[error("the checksum of the batch header does not match")]
+    HeaderChecksum,
+    /// A header of another format version.
+    #[error("the batch has format version {0}, this program knows version 1")]
+    Version(u16),
+    /// A header that contradicts itself.
+    #[error("the batch header contradicts itself")]
+    Contradiction,
+    /// A header of another cluster, node or shard.
+    #[error("the batch belongs to another cluster, node or shard")]
+    Foreign,
+    /// A header that belongs to another place.
+    #[error("the batch was meant for block {block_offset}")]
+    Misplaced {
+        /// Where it belongs.
+        block_offset: u32,
+    },
+    /// A header that does not follow the batch before.
+    #[error("the batch (sequence {sequence}) does not follow the one before")]
+    Chain {
+        /// Its sequence.
+        sequence: u64,
+    },
+    /// A batch that would reach beyond the segment.
+    #[error("the batch would end behind the segment")]
+    Bounds,
+    /// The header is intact, its records are not.
+    #[error("records of the batch are damaged")]
+    Body,
+}
+
+impl StopReason {
+    /// Nothing was ever written here by this segment, as far as one can see.
+    pub(crate) fn is_untouched(self) -> bool {
+        matches!(self, Self::Zero | Self::NotABatch | Self::OtherSegment { .. })
+    }
+}
+
+/// What one segment image holds.
+#[derive(Debug)]
+pub(crate) struct SegmentScan {
+    pub(crate) file: FileNumber,
+    /// `None`: block 0 does not begin a batch.
+    pub(crate) segment_id: Option<u64>,
+    pub(crate) batches: Vec<ScannedBatch>,
+    pub(crate) records: Vec<ScannedRecord>,
+    /// First block behind the intact batches.
+    pub(crate) stop_block: u64,
+    pub(crate) stop: StopReason,
+    /// By segment id.
+    pub(crate) claims: BTreeMap<u64, Claim>,
+    pub(crate) notes: Vec<Note>,
+}
+
+impl SegmentScan {
+    pub(crate) fn first_sequence(&self) -> u64 {
+        self.batches.first().map_or(0, |batch| batch.header.sequence)
+    }
+
+    /// The intact batch of this sequence.
+    pub(crate) fn batch(&self, sequence: u64) -> Option<&ScannedBatch> {
+        self.batches.get(usize::try_from(sequence.checked_sub(self.first_sequence())?).ok()?)
+    }
+
+    /// The records of the batches up to and with `sequence`.
+    pub(crate) fn records_up_to(&self, sequence: u64) -> &[ScannedRecord] {
+        let end = self.batch(sequence).or(self.batches.last()).map_or(0, |batch| batch.records_end);
+        &self.records[..end]
+    }
+}
+
+/// Scans one segment file.
+///
+/// # Errors
+/// A size other than the configured one, a batch of another WAL or format version at the very start.
+pub(crate) fn scan(config: &ValidConfig, file: FileNumber, image: &[u8]) -> Result<SegmentScan, RecoveryError> {
+    if image.len() as u64 != config.segment_bytes {
+        return Err(RecoveryError::FileSize { file, expected: config.segment_bytes, found: image.len() as u64 });
+    }
+    let mut scan = SegmentScan {
+        file,
+        segment_id: None,
+        batches: Vec::new(),
+        records: Vec::new(),
+        stop_block: 0,
+        stop: StopReason::Full,
+        claims: BTreeMap::new(),
+        notes: Vec::new(),
+    };
+    let scanner = Scanner { config, image, identity: config.identity().checksum() };
+    scanner.read_batches(&mut scan);
+    match scan.stop {
+        StopReason::Foreign if scan.stop_block == 0 => return Err(RecoveryError::ForeignSegment { file }),
+        StopReason::Version(version) if scan.stop_block == 0 => {
+            return Err(RecoveryError::Version { file, offset: 0, version });
+        }
+        _ => scanner.read_claims(&mut scan),
+    }
+    Ok(scan)
+}
+
+struct Scanner<'a> {
+    config: &'a ValidConfig,
+    image: &'a [u8],
+    identity: u32,
+}
+
+impl Scanner<'_> {
+    fn block(&self, block: u64) -> &[u8] {
+        let start = block as usize * self.config.block_bytes;
+        &self.image[start..start + self.config.block_bytes]
+    }
+
+    /// The batches from block 0 on, as long as each continues the one before.
+    fn read_batches(&self, scan: &mut SegmentScan) {
+        loop {
+            if scan.stop_block == self.config.segment_blocks() {
+                scan.stop = StopReason::Full;
+                return;
+            }
+            match self.next_batch(scan) {
+                Ok(header) => {
+                    scan.segment_id = Some(header.segment_id);
+                    scan.stop_block += header.blocks(self.config.block_bytes);
+                    if header.flags & FLAG_SEAL != 0 {
+                        let (next, segment_id) = self.seal_target(&header);
+                        scan.stop = StopReason::Sealed { next, segment_id };
+                        return;
+                    }
+                }
+                Err(reason) => {
+                    scan.stop = reason;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn next_batch(&self, scan: &mut SegmentScan) -> Result<BatchHeader, StopReason> {
+        let header = self.header(scan.stop_block)?;
+        if let Some(last) = scan.batches.last().map(|batch| batch.header) {
+            if header.segment_id != last.segment_id {
+                return Err(StopReason::OtherSegment { segment_id: header.segment_id });
+            }
+            if header.sequence != last.sequence + 1 || header.previous_crc != last.header_crc {
+                return Err(StopReason::Chain { sequence: header.sequence });
+            }
+        }
+        let known = scan.records.len();
+        if let Err(reason) = self.read_body(&header, scan) {
+            scan.records.truncate(known);
+            return Err(reason);
+        }
+        scan.batches.push(ScannedBatch { header, records_end: scan.records.len() });
+        Ok(header)
+    }
+
+    /// The header at a block, if it is intact, ours, and meant for this place.
+    fn header(&self, block: u64) -> Result<BatchHeader, StopReason> {
+        let header = BatchHeader::decode(self.block(block)).map_err(|error| match error {
+            HeaderError::NotABatch { zero: true } => StopReason::Zero,
+            HeaderError::NotABatch { zero: false } => StopReason::NotABatch,
+            HeaderError::Checksum => StopReason::HeaderChecksum,
+            HeaderError::Version(version) => StopReason::Version(version),
+            HeaderError::Contradiction => StopReason::Contradiction,
+        })?;
+        if header.identity != self.identity {
+            return Err(StopReason::Foreign);
+        }
+        if u64::from(header.block_offset) != block {
+            return Err(StopReason::Misplaced { block_offset: header.block_offset });
+        }
+        if block + header.blocks(self.config.block_bytes) > self.config.segment_blocks() {
+            return Err(StopReason::Bounds);
+        }
+        Ok(header)
+    }
+
+    fn body(&self, header: &BatchHeader) -> (u64, &[u8]) {
+        let start = u64::from(header.block_offset) * self.config.block_bytes as u64 + HEADER_BYTES as u64;
+        (start, &self.image[start as usize..start as usize + header.body_length as usize])
+    }
+
+    fn seal_target(&self, header: &BatchHeader) -> (FileNumber, u64) {
+        let (_, body) = self.body(header);
+        let target = record::parse(body).ok().flatten().and_then(|(view, _)| record::seal(&view).ok());
+        target.map_or((FileNumber(u32::MAX), 0), |(file, segment)| (FileNumber(file), segment))
+    }
+
+    /// Reads the records of a batch; falls back to the second copies of hard states when only those are damaged.
+    fn read_body(&self, header: &BatchHeader, scan: &mut SegmentScan) -> Result<(), StopReason> {
+        let (start, body) = self.body(header);
+        let known = scan.records.len();
+        if self.read_strict(header, start, body, scan) {
+            return Ok(());
+        }
+        scan.records.truncate(known);
+        if self.read_salvaging(header, start, body, scan) {
+            scan.notes.push(Note::HardStateCopyDamaged { file: scan.file, offset: start, sequence: header.sequence });
+            return Ok(());
+        }
+        Err(StopReason::Body)
+    }
+
+    fn read_strict(&self, header: &BatchHeader, start: u64, body: &[u8], scan: &mut SegmentScan) -> bool {
+        let (mut offset, mut count, mut crc) = (0, 0, 0);
+        while offset < body.len() {
+            let Ok(Some((view, consumed))) = record::parse(&body[offset..]) else { return false };
+            if !note_record(header, start + offset as u64, &view, scan) {
+                return false;
+            }
+            crc = batch::digest(crc, &body[offset..]);
+            offset += consumed;
+            count += 1;
+        }
+        count == header.record_count && crc == header.records_crc
+    }
+
+    /// Accepts the batch if every damaged record is a hard state whose other copy is intact. A batch holds exactly one
+    /// record and one copy per group, so the damaged ones are known to be hard states when their number is exactly the
+    /// number of missing counterparts. A batch whose whole content is known may be kept whether or not it was durable.
+    fn read_salvaging(&self, header: &BatchHeader, start: u64, body: &[u8], scan: &mut SegmentScan) -> bool {
+        let (mut offset, mut count, mut damaged) = (0, 0, 0);
+        let mut copies: BTreeMap<u32, (bool, bool)> = BTreeMap::new();
+        while offset < body.len() {
+            count += 1;
+            let parsed = record::parse(&body[offset..]).ok().flatten();
+            let Some((view, consumed)) = parsed else {
+                damaged += 1;
+                offset += HARD_STATE_BYTES;
+                continue;
+            };
+            if view.kind == Kind::HardState {
+                let seen = copies.entry(view.group).or_default();
+                if view.flags & FLAG_COPY == 0 { seen.0 = true } else { seen.1 = true }
+            }
+            if !note_record(header, start + offset as u64, &view, scan) {
+                return false;
+            }
+            offset += consumed;
+        }
+        let missing = copies.values().filter(|(first, second)| first != second).count();
+        offset == body.len() && count == header.record_count && damaged > 0 && damaged == missing
+    }
+
+    /// Collects what the blocks behind the last intact batch claim.
+    fn read_claims(&self, scan: &mut SegmentScan) {
+        for block in scan.stop_block..self.config.segment_blocks() {
+            if record::read_u32(self.block(block), 0) != batch::MAGIC {
+                continue;
+            }
+            let Ok(header) = self.header(block) else { continue };
+            let claim = scan
+                .claims
+                .entry(header.segment_id)
+                .or_insert_with(|| Claim { sequence_min: header.sequence, ..Claim::default() });
+            claim.sequence_min = claim.sequence_min.min(header.sequence);
+            claim.durable_max = claim.durable_max.max(header.durable_sequence);
+            if scan.segment_id.is_none_or(|segment_id| segment_id == header.segment_id) {
+                self.note_indexes(&header, claim);
+            }
+        }
+    }
+
+    fn note_indexes(&self, header: &BatchHeader, claim: &mut Claim) {
+        let (_, body) = self.body(header);
+        let mut offset = 0;
+        while let Ok(Some((view, consumed))) = record::parse(&body[offset..]) {
+            if view.kind == Kind::Entry {
+                let first = claim.first_indexes.entry(view.group).or_insert(view.index);
+                *first = (*first).min(view.index);
+            }
+            offset += consumed;
+        }
+    }
+}
+
+/// Keeps what the index needs of a record; `false` if the record may not stand in a batch.
+fn note_record(header: &BatchHeader, offset: u64, view: &RecordView<'_>, scan: &mut SegmentScan) -> bool {
+    match view.kind {
+        Kind::Entry => {
+            let length = (record::HEADER_BYTES + view.payload.len()) as u32;
+            let location = Location::new(header.segment_id, offset, length, header.sequence);
+            let entry = ScannedRecord::Entry { group: view.group, term: view.term, index: view.index, location };
+            scan.records.push(entry);
+        }
+        Kind::HardState => match record::hard_state(view) {
+            Ok(state) => scan.records.push(ScannedRecord::HardState { group: view.group, state }),
+            Err(_) => return false,
+        },
+        Kind::Seal | Kind::Pad => {}
+    }
+    true
+}

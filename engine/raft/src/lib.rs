@@ -21,8 +21,8 @@
 //!    durable, so is all that was appended before it. The core relies on it, for votes as well as for entries that were
 //!    replaced and came back.
 //! 4. **[`Ready::messages`] may go at once**, before anything is durable. The host adds the records that an
-//!    `AppendEntries` names, verbatim; if it no longer has them it may read them and send later, or call
-//!    [`RaftCore::unreachable`].
+//!    `AppendEntries` names, verbatim; if they are not at hand it may read them and send later, as long as this node still
+//!    leads in that term, or call [`RaftCore::unreachable`].
 //! 5. **[`Ready::after_flush`] goes when everything appended up to that `Ready` is durable**, hard state and records; at
 //!    once when nothing is waiting. It may be dropped, never sent early. An `AppendEntriesResponse` may be replaced by a
 //!    later one to the same leader in the same term.

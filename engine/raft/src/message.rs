@@ -9,6 +9,7 @@
 //! Deliberately absent: encoding (the wire is `net`'s), `InstallSnapshot` and `TimeoutNow`.
 
 use crate::ids::{EntryId, Index, NodeId, Term};
+use core::fmt;
 
 /// What must survive a crash besides the log (Raft figure 2, persistent state).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -131,4 +132,44 @@ pub enum AppendResult {
         /// The follower's last index.
         last_index: Index,
     },
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let answer = |granted| if granted { "granted" } else { "refused" };
+        match *self {
+            Self::PreVote { term, last } => write!(formatter, "PreVote term={term} last={last}"),
+            Self::PreVoteResponse { term, granted } => {
+                write!(formatter, "PreVoteResponse term={term} {}", answer(granted))
+            }
+            Self::RequestVote { term, last } => write!(formatter, "RequestVote term={term} last={last}"),
+            Self::RequestVoteResponse { term, granted } => {
+                write!(formatter, "RequestVoteResponse term={term} {}", answer(granted))
+            }
+            Self::AppendEntries { term, prev, leader_commit, count } => {
+                write!(formatter, "AppendEntries term={term} prev={prev} commit={leader_commit} count={count}")
+            }
+            Self::AppendEntriesResponse { term, result } => {
+                write!(formatter, "AppendEntriesResponse term={term} {result}")
+            }
+            Self::Heartbeat { term, leader_commit, read_sequence } => {
+                write!(formatter, "Heartbeat term={term} commit={leader_commit} read={read_sequence}")
+            }
+            Self::HeartbeatResponse { term, read_sequence } => {
+                write!(formatter, "HeartbeatResponse term={term} read={read_sequence}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for AppendResult {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Accepted { match_index } => write!(formatter, "accepted match={match_index}"),
+            Self::Rejected { prev_index, conflict_term, conflict_first_index, last_index } => write!(
+                formatter,
+                "rejected prev={prev_index} conflict={conflict_term}.{conflict_first_index} last={last_index}"
+            ),
+        }
+    }
 }

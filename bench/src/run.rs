@@ -1,0 +1,304 @@
+//! One run: connects to each system in turn, loads it, gathers the report and its files.
+//!
+//! Off the data path.
+//!
+//! Systems take turns and are never loaded at once; with several rounds the turns alternate, because machines change
+//! their speed over minutes and only neighbours in time can be compared.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use thiserror::Error;
+
+use crate::arguments::{ArgumentsError, BenchArgs, TargetName};
+use crate::clock::MonotonicClock;
+use crate::driver::Driver;
+use crate::plot::{PlotError, Series};
+use crate::progress::RunObserver;
+use crate::recorder::Recorder;
+use crate::report::{self, Report, Round, RunFacts, SystemReport};
+use crate::system::{Sampler, ServerProcess, listening_processes};
+use crate::target::etcd::EtcdTarget;
+use crate::target::redis::RedisTarget;
+use crate::target::{Target, TargetError, TargetFacts};
+use crate::workload::{OperationKind, Workload, WorkloadOptions};
+use crate::{hgrm, host, plot};
+
+/// Why a run gave no report. Failed operations are part of the report instead.
+#[derive(Debug, Error)]
+pub enum BenchError {
+    /// Flags that contradict each other.
+    #[error(transparent)]
+    Arguments(#[from] ArgumentsError),
+    /// No address of the ringraft cluster.
+    #[error("no endpoint of the ringraft cluster was given")]
+    NoEndpoints,
+    /// A system cannot be reached or used.
+    #[error("{system}: {source}")]
+    Target {
+        /// Which.
+        system: &'static str,
+        /// Why.
+        source: TargetError,
+    },
+    /// Keys could not be written before the run.
+    #[error("{system}: preloading stopped after {written} keys: {failures} puts failed, the first as {first}")]
+    Preload {
+        /// Which.
+        system: &'static str,
+        /// Keys written.
+        written: u64,
+        /// Failed puts.
+        failures: usize,
+        /// Why the first failed.
+        first: &'static str,
+    },
+    /// Stopped before anything was measured.
+    #[error("stopped before anything was measured")]
+    Interrupted,
+    /// A file of `--output` could not be written.
+    #[error("{path}: {source}")]
+    Output {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The plot could not be drawn.
+    #[error(transparent)]
+    Plot(#[from] PlotError),
+}
+
+/// One system over all rounds.
+struct System {
+    name: TargetName,
+    endpoints: Vec<String>,
+    sampler: Sampler,
+    facts: TargetFacts,
+    rounds: Vec<Round>,
+    total: Recorder,
+    preloaded: bool,
+}
+
+/// Runs the load that the flags describe. `servers` are the processes of the ringraft cluster whose CPU, memory and
+/// writes are counted (empty: those that listen locally at the endpoints); `endpoints` are its addresses.
+pub fn run(args: &BenchArgs, servers: &[ServerProcess], endpoints: &[String]) -> Result<Report, BenchError> {
+    run_until(args, servers, endpoints, &AtomicBool::new(false))
+}
+
+/// As [`run`], and ends early, with a report of what was measured until then, when `stop` becomes true.
+pub fn run_until(
+    args: &BenchArgs,
+    servers: &[ServerProcess],
+    endpoints: &[String],
+    stop: &AtomicBool,
+) -> Result<Report, BenchError> {
+    args.validate()?;
+    // A sleep of 100 us must not become 150: the default slack is 50 us. A refusal costs only precision.
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1_000));
+    let started_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    let mut systems = Vec::new();
+    for name in args.systems() {
+        systems.push(System::new(name, args, servers, endpoints)?);
+    }
+    for round in 0..args.repeat {
+        for system in &mut systems {
+            if !stop.load(Ordering::Relaxed) {
+                let measured = system.round(args, round, stop);
+                measured.map_err(|error| error.of(system.name))?;
+            }
+        }
+    }
+    let interrupted = stop.load(Ordering::Relaxed);
+    if interrupted && systems.iter().all(|system| system.total.operations() == 0) {
+        return Err(BenchError::Interrupted);
+    }
+    let report = assemble(args, &systems, started_unix_s, interrupted);
+    if let Some(folder) = &args.output {
+        write_files(folder, &report, &systems)?;
+    }
+    Ok(report)
+}
+
+/// An error before it is known which system it belongs to.
+enum RoundError {
+    Target(TargetError),
+    Preload { written: u64, failures: usize, first: &'static str },
+}
+
+impl From<TargetError> for RoundError {
+    fn from(error: TargetError) -> Self {
+        Self::Target(error)
+    }
+}
+
+impl RoundError {
+    fn of(self, name: TargetName) -> BenchError {
+        let system = name.name();
+        match self {
+            Self::Target(source) => BenchError::Target { system, source },
+            Self::Preload { written, failures, first } => BenchError::Preload { system, written, failures, first },
+        }
+    }
+}
+
+impl System {
+    fn new(
+        name: TargetName,
+        args: &BenchArgs,
+        servers: &[ServerProcess],
+        endpoints: &[String],
+    ) -> Result<Self, BenchError> {
+        let endpoints = match name {
+            TargetName::Ringraft if endpoints.is_empty() => args.endpoints.clone(),
+            TargetName::Ringraft => endpoints.to_vec(),
+            TargetName::Etcd => args.etcd.clone(),
+            TargetName::Redis => args.redis.iter().cloned().collect(),
+        };
+        if endpoints.is_empty() {
+            return Err(BenchError::NoEndpoints);
+        }
+        let servers = match name {
+            TargetName::Ringraft if !servers.is_empty() => servers.to_vec(),
+            _ => listening_processes(&addresses(&endpoints)),
+        };
+        Ok(Self {
+            name,
+            endpoints,
+            sampler: Sampler::new(&servers),
+            facts: TargetFacts::default(),
+            rounds: Vec::new(),
+            total: Recorder::new(),
+            preloaded: false,
+        })
+    }
+
+    fn connect(&self, args: &BenchArgs, clock: MonotonicClock) -> Result<Box<dyn Target>, TargetError> {
+        let connections = args.connections as usize;
+        Ok(match self.name {
+            TargetName::Ringraft => connect_ringraft(&self.endpoints, args, clock)?,
+            TargetName::Etcd => Box::new(EtcdTarget::connect(&self.endpoints, connections, clock)?),
+            TargetName::Redis => Box::new(RedisTarget::connect(&self.endpoints[0], connections, clock)?),
+        })
+    }
+
+    /// Connects, preloads if that has not been done, and runs warm-up, window and drain.
+    fn round(&mut self, args: &BenchArgs, round: u32, stop: &AtomicBool) -> Result<(), RoundError> {
+        let clock = MonotonicClock::start();
+        let mut target = self.connect(args, clock)?;
+        let seed = args.seed.wrapping_add(u64::from(round) << 32);
+        let mut workload = Workload::new(WorkloadOptions { seed, ..args.workload() });
+        let label = self.name.name();
+        if args.preloads() && !self.preloaded {
+            self.preload(args, target.as_mut(), &mut workload, &clock, stop)?;
+        }
+        let mut observer = self.observer(args, label.to_owned());
+        let outcome = Driver::new(target.as_mut(), &clock, &mut workload, args.load()).run(&mut observer, stop)?;
+        let (before, after) = (observer.before.take(), observer.after.take());
+        self.facts = target.facts();
+        self.total.merge(&outcome.recorder);
+        self.rounds.push(Round { outcome, before, after });
+        Ok(())
+    }
+
+    fn observer(&self, args: &BenchArgs, label: String) -> RunObserver<'_> {
+        use std::io::IsTerminal as _;
+        RunObserver::new(&self.sampler, label, args.progress || std::io::stderr().is_terminal())
+    }
+
+    fn preload(
+        &mut self,
+        args: &BenchArgs,
+        target: &mut dyn Target,
+        workload: &mut Workload,
+        clock: &MonotonicClock,
+        stop: &AtomicBool,
+    ) -> Result<(), RoundError> {
+        let mut observer = self.observer(args, format!("{} preload", self.name.name()));
+        let preload = Driver::new(target, clock, workload, args.preload_load()).preload(&mut observer, stop)?;
+        if let Some(first) = preload.failures.first() {
+            let (written, failures) = (preload.written, preload.failures.len());
+            return Err(RoundError::Preload { written, failures, first: first.name() });
+        }
+        self.preloaded = true;
+        Ok(())
+    }
+
+    fn report(&self, args: &BenchArgs) -> SystemReport {
+        report::system_report(self.name, args, self.facts.clone(), &self.rounds, &self.total)
+    }
+}
+
+/// What can be resolved of a list of addresses, also when they are URLs.
+fn addresses(endpoints: &[String]) -> Vec<SocketAddr> {
+    let plain = endpoints.iter().map(|endpoint| endpoint.rsplit_once("://").map_or(endpoint.as_str(), |(_, a)| a));
+    plain.filter_map(|address| crate::target::socket::resolve(address.trim_end_matches('/')).ok()).collect()
+}
+
+fn assemble(args: &BenchArgs, systems: &[System], started_unix_s: u64, interrupted: bool) -> Report {
+    let mut reports: Vec<SystemReport> = systems.iter().map(|system| system.report(args)).collect();
+    let rivals = reports.split_off(1);
+    let system = reports.remove(0);
+    let devices = systems.iter().flat_map(|system| system.sampler.devices().iter().copied()).collect();
+    Report {
+        ratios: rivals.iter().map(|rival| report::ratio(&system, rival)).collect(),
+        rivals,
+        system,
+        run: RunFacts {
+            version: env!("CARGO_PKG_VERSION"),
+            started_unix_s,
+            command: std::env::args().collect(),
+            keys: args.keys,
+            distribution: args.distribution,
+            read_percent: args.read_percent,
+            seed: args.seed,
+            warmup_s: args.warmup.as_secs_f64(),
+            repeat: args.repeat,
+            preloaded: args.preloads(),
+            wake_us: args.wake.as_secs_f64() * 1e6,
+            interrupted,
+        },
+        host: host::facts(&devices),
+    }
+}
+
+/// `report.json`, `SYSTEM-KIND.hgrm` (from intended start), `SYSTEM-KIND-service.hgrm`, `latency.svg`.
+fn write_files(folder: &Path, report: &Report, systems: &[System]) -> Result<(), BenchError> {
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        fs::write(&path, text).map_err(|source| BenchError::Output { path: path.display().to_string(), source })
+    };
+    fs::create_dir_all(folder).map_err(|source| BenchError::Output { path: folder.display().to_string(), source })?;
+    write("report.json", &(report.to_json() + "\n"))?;
+    let mut series = Vec::new();
+    for system in systems {
+        for (kind, kind_name) in [(OperationKind::Put, "put"), (OperationKind::Get, "get")] {
+            let recorder = system.total.kind(kind);
+            if recorder.response.is_empty() {
+                continue;
+            }
+            let name = system.name.name();
+            write(&format!("{name}-{kind_name}.hgrm"), &hgrm::format(&recorder.response))?;
+            write(&format!("{name}-{kind_name}-service.hgrm"), &hgrm::format(&recorder.service))?;
+            series.push(Series { name: format!("{name} {kind_name}"), histogram: &recorder.response });
+        }
+    }
+    let first = &report.system;
+    let load = match first.mode {
+        "open" => format!("open loop, {:.0} ops/s", first.offered_ops_s),
+        _ => format!("closed loop, {} clients x {}", first.clients, first.pipeline),
+    };
+    write("latency.svg", &plot::svg(&format!("{load}, {} B values", first.value_bytes), &series)?)
+}
+
+fn connect_ringraft(
+    endpoints: &[String],
+    args: &BenchArgs,
+    clock: MonotonicClock,
+) -> Result<Box<dyn Target>, TargetError> {
+    let _ = (args, clock);
+    Err(TargetError::Connect { address: endpoints.join(","), reason: "not linked yet".to_owned() })
+}

@@ -1,0 +1,294 @@
+//! One replica of one Raft group: the core, its log in the shared WAL, its state machine and those who wait for it.
+//!
+//! Data path 4/9 to 9/9.
+//! `ordering.rs` holds the one function that persists, sends, applies and replies; everything here feeds it.
+//! Invariants: `last_applied <= commit_index <= last index`; a message of `after_flush` leaves only when the WAL's
+//! durable batch has reached the mark it was queued with; a request is answered at most once.
+//! It owns no socket and no file, and it never looks at a clock.
+
+pub(crate) mod apply;
+pub(crate) mod digests;
+pub(crate) mod ordering;
+pub(crate) mod proposals;
+pub(crate) mod reads;
+pub(crate) mod replicate;
+pub(crate) mod status;
+pub(crate) mod waiters;
+
+use std::collections::VecDeque;
+
+use ringraft_net::wire;
+use ringraft_raft::{
+    AppendOutcome, EntryId, EntryMeta, GroupId, HardState, Index, Message, NodeId, RaftCore, ReadError, Ready, Role, Term,
+};
+use ringraft_wal::{Disk, Durable, ReadTicket, record};
+
+use self::digests::Digests;
+use self::ordering::Input;
+use self::proposals::{Proposal, Proposals};
+use self::reads::Reads;
+use self::replicate::Follower;
+use self::waiters::Waiters;
+use crate::shard::clients::Asker;
+use crate::shard::io::Io;
+use crate::state_machine::StateMachine;
+
+/// A message that waits for its sender's own flush.
+#[derive(Debug)]
+struct AfterFlush {
+    /// The WAL batch that must be durable first.
+    sequence: u64,
+    to: NodeId,
+    message: Message,
+}
+
+/// One replica of one group.
+pub(crate) struct Group {
+    id: GroupId,
+    core: RaftCore,
+    ready: Ready,
+    machine: StateMachine,
+    proposals: Proposals,
+    waiters: Waiters,
+    reads: Reads,
+    after_flush: VecDeque<AfterFlush>,
+    /// The WAL batch of this group's newest record.
+    flush_mark: u64,
+    followers: Vec<Follower>,
+    /// The WAL read that fetches the next entries to apply, when they have left the cache.
+    applying: Option<ReadTicket>,
+    /// First commit index heard after start; nothing is served before it is applied (openraft #1511).
+    serve_from: Option<Index>,
+    serving: bool,
+    digests: Digests,
+    entry_bytes_max: usize,
+    /// Elections seen since start.
+    elections: u64,
+    metas: Vec<EntryMeta>,
+    offsets: Vec<usize>,
+    askers: Vec<Asker>,
+}
+
+impl Group {
+    /// A replica whose core and state machine were restored to the same log.
+    pub(crate) fn new(id: GroupId, core: RaftCore, machine: StateMachine, entry_bytes_max: usize) -> Self {
+        let me = core.config().id;
+        let voters = core.membership().voters().iter();
+        let followers = voters.copied().filter(|node| *node != me).map(Follower::new).collect();
+        Self {
+            id,
+            core,
+            ready: Ready::default(),
+            machine,
+            proposals: Proposals::default(),
+            waiters: Waiters::default(),
+            reads: Reads::default(),
+            after_flush: VecDeque::new(),
+            flush_mark: 0,
+            followers,
+            applying: None,
+            serve_from: None,
+            serving: false,
+            digests: Digests::default(),
+            entry_bytes_max,
+            elections: 0,
+            metas: Vec::new(),
+            offsets: Vec::new(),
+            askers: Vec::new(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> GroupId {
+        self.id
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.core.role() == Role::Leader
+    }
+
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        self.core.leader()
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        self.core.term()
+    }
+
+    /// Requests and reads that wait here.
+    pub(crate) fn waiting(&self) -> usize {
+        self.proposals.len() + self.waiters.len() + self.reads.len()
+    }
+
+    /// One tick of the core's logical clock.
+    pub(crate) fn tick<D: Disk>(&mut self, io: &mut Io<D>) {
+        self.core.tick();
+        self.advance(Input::Nothing, io);
+    }
+
+    /// Starts an election at once.
+    pub(crate) fn campaign<D: Disk>(&mut self, io: &mut Io<D>) {
+        self.core.campaign();
+        self.advance(Input::Nothing, io);
+    }
+
+    /// Gives leadership up because this node's own disk makes no progress (etcd #15247).
+    pub(crate) fn step_down<D: Disk>(&mut self, io: &mut Io<D>) {
+        self.core.step_down();
+        self.advance(Input::Nothing, io);
+    }
+
+    /// The link to `peer` broke or lost something.
+    pub(crate) fn unreachable<D: Disk>(&mut self, peer: NodeId, io: &mut Io<D>) {
+        self.drop_backlog(peer);
+        self.core.unreachable(peer);
+        self.advance(Input::Nothing, io);
+    }
+
+    /// A message of a peer, anything but entries.
+    pub(crate) fn on_message<D: Disk>(&mut self, from: NodeId, message: Message, io: &mut Io<D>) {
+        if let Message::Heartbeat { term, leader_commit, .. } = message {
+            self.note_commit(term, leader_commit);
+        }
+        self.core.step(from, message);
+        self.advance(Input::Nothing, io);
+    }
+
+    /// Entries of a leader: `records` are WAL records as they came off the wire.
+    ///
+    /// # Errors
+    /// Says what is wrong with the records; nothing was taken then and the link is not to be trusted.
+    pub(crate) fn on_append<D: Disk>(
+        &mut self,
+        from: NodeId,
+        append: &Append,
+        records: &[u8],
+        io: &mut Io<D>,
+    ) -> Result<(), String> {
+        self.read_metas(append, records)?;
+        if !io.wal.has_room(records.len()) {
+            io.counters.appends_refused_full += 1;
+            return Ok(()); // as if lost: the leader asks again
+        }
+        self.note_commit(append.term, append.leader_commit);
+        let metas = std::mem::take(&mut self.metas);
+        let outcome = self.core.step_append(from, append.term, append.prev, append.leader_commit, &metas);
+        self.metas = metas;
+        match outcome {
+            AppendOutcome::Accepted { skip, .. } if skip < self.offsets.len() => {
+                let start = self.offsets[skip];
+                self.advance(Input::Records(&records[start..]), io);
+            }
+            AppendOutcome::Accepted { .. } | AppendOutcome::Ignored => self.advance(Input::Nothing, io),
+        }
+        Ok(())
+    }
+
+    /// Checks every record (checksum, group, contiguous indexes) and notes its term, length and offset.
+    fn read_metas(&mut self, append: &Append, records: &[u8]) -> Result<(), String> {
+        self.metas.clear();
+        self.offsets.clear();
+        let mut offset = 0;
+        while offset < records.len() {
+            let parsed = record::parse(&records[offset..]).map_err(|error| error.to_string())?;
+            let (view, consumed) = parsed.ok_or_else(|| String::from("the last record is cut short"))?;
+            let index = append.prev.index + 1 + self.metas.len() as u64;
+            if view.kind != record::Kind::Entry || view.group != self.id.0 || view.index != index {
+                return Err(format!(
+                    "record {} of group {} stands where entry {index} of group {} belongs",
+                    view.index, view.group, self.id.0
+                ));
+            }
+            self.metas.push(EntryMeta { term: view.term, length: consumed as u32 });
+            self.offsets.push(offset);
+            offset += consumed;
+        }
+        if self.metas.len() != append.count as usize {
+            return Err(format!("{} entries announced, {} sent", append.count, self.metas.len()));
+        }
+        Ok(())
+    }
+
+    /// Remembers the first commit index a leader of a current term told us after our start.
+    fn note_commit(&mut self, term: Term, leader_commit: Index) {
+        if self.serve_from.is_none() && term >= self.core.term() {
+            self.serve_from = Some(leader_commit);
+        }
+    }
+
+    /// An admitted write; it becomes part of an entry when the turn ends.
+    pub(crate) fn request(&mut self, proposal: Proposal) {
+        self.proposals.push(proposal);
+    }
+
+    pub(crate) fn has_proposals(&self) -> bool {
+        !self.proposals.is_empty()
+    }
+
+    /// Turns waiting requests into entries.
+    pub(crate) fn propose<D: Disk>(&mut self, io: &mut Io<D>) {
+        self.advance(Input::Proposals, io);
+    }
+
+    /// A linearizable read; it is answered when a majority confirmed this leader.
+    pub(crate) fn read<D: Disk>(&mut self, request: &[u8], asker: Asker, io: &mut Io<D>) {
+        match self.core.read_index() {
+            Ok(context) => self.reads.push(context, request, asker),
+            Err(ReadError::NotReady) => self.reply_not_ready(asker, io),
+            Err(_) => self.reply_not_leader(asker, io),
+        }
+    }
+
+    /// Sends the heartbeats of the reads that gathered in this turn.
+    pub(crate) fn confirm_reads<D: Disk>(&mut self, io: &mut Io<D>) {
+        if self.reads.len() > 0 {
+            self.advance(Input::Nothing, io);
+        }
+    }
+
+    /// A read of whatever this replica has applied.
+    pub(crate) fn read_stale<D: Disk>(&mut self, request: &[u8], asker: Asker, io: &mut Io<D>) {
+        if self.serving {
+            self.answer_read(request, asker, io);
+        } else {
+            self.reply_not_ready(asker, io);
+        }
+    }
+
+    /// A flush batch with records of this group is durable.
+    pub(crate) fn on_durable<D: Disk>(&mut self, durable: &Durable, io: &mut Io<D>) {
+        if let Some((current_term, voted_for)) = durable.hard_state {
+            let hard_state = HardState { current_term, voted_for: voted_for.map(NodeId) };
+            self.core.hard_state_durable(hard_state);
+        }
+        if let Some((term, index)) = durable.entry {
+            self.core.durable(EntryId { term, index });
+        }
+        self.release_after_flush(io);
+        self.advance(Input::Nothing, io);
+    }
+
+    fn reply_not_leader<D: Disk>(&self, asker: Asker, io: &mut Io<D>) {
+        let leader = self.core.leader().map(|node| node.0);
+        let outcome = wire::OutcomeRef::NotLeader { group: self.id.0, leader };
+        io.reply(asker, self.position(), outcome);
+    }
+
+    fn reply_not_ready<D: Disk>(&self, asker: Asker, io: &mut Io<D>) {
+        let message = format!("group {} has not applied what was committed before its start; ask again", self.id);
+        io.reply(asker, self.position(), wire::OutcomeRef::Unavailable { message: &message });
+    }
+
+    /// The position of everything applied so far.
+    fn position(&self) -> wire::Position {
+        wire::Position { group: self.id.0, index: self.machine.last_applied(), position: u32::MAX }
+    }
+}
+
+/// The head of an AppendEntries with entries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Append {
+    pub(crate) term: Term,
+    pub(crate) prev: EntryId,
+    pub(crate) leader_commit: Index,
+    pub(crate) count: u32,
+}

@@ -1,0 +1,118 @@
+//! What a group says about itself, and the exchange of state digests.
+//!
+//! Off the data path.
+
+use ringraft_raft::{Index, Role};
+use ringraft_wal::Disk;
+
+use super::Group;
+use crate::shard::io::{Fatal, Io};
+
+/// Replication of one follower, as its leader sees it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct FollowerStatus {
+    /// The follower's node.
+    pub node: u64,
+    /// Highest entry known to be durable there.
+    pub match_index: Index,
+    /// Next entry to send.
+    pub next_index: Index,
+}
+
+/// The state of one replica.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct GroupStatus {
+    /// The group.
+    pub group: u32,
+    /// `follower`, `pre_candidate`, `candidate` or `leader`.
+    pub role: &'static str,
+    /// Current term.
+    pub term: u64,
+    /// The leader as far as this replica knows.
+    pub leader: Option<u64>,
+    /// Whether this replica has applied what was committed before its start.
+    pub serving: bool,
+    /// Highest committed entry known here.
+    pub commit_index: Index,
+    /// Highest applied entry.
+    pub last_applied: Index,
+    /// First and last entry of the log.
+    pub first_index: Index,
+    /// See `first_index`.
+    pub last_index: Index,
+    /// Highest own entry on this disk.
+    pub durable_index: Index,
+    /// Keys in the state machine.
+    pub keys: u64,
+    /// Open client sessions.
+    pub sessions: u64,
+    /// Rolling state hash at `last_applied`, in hexadecimal.
+    pub state_hash: String,
+    /// Requests waiting.
+    pub waiting: usize,
+    /// Elections started here.
+    pub elections: u64,
+    /// On a leader: its followers.
+    pub followers: Vec<FollowerStatus>,
+}
+
+impl Group {
+    pub(crate) fn status(&self) -> GroupStatus {
+        let leader = self.is_leader();
+        let progress = self.core.progress().filter(|_| leader);
+        let me = self.core.config().id;
+        let followers = progress
+            .filter(|(node, ..)| *node != me)
+            .map(|(node, match_index, next_index, _)| FollowerStatus { node: node.0, match_index, next_index })
+            .collect();
+        GroupStatus {
+            group: self.id.0,
+            role: match self.core.role() {
+                Role::Follower => "follower",
+                Role::PreCandidate => "pre_candidate",
+                Role::Candidate => "candidate",
+                Role::Leader => "leader",
+            },
+            term: self.core.term(),
+            leader: self.core.leader().map(|node| node.0),
+            serving: self.serving,
+            commit_index: self.core.commit_index(),
+            last_applied: self.machine.last_applied(),
+            first_index: self.core.first_index(),
+            last_index: self.core.last().index,
+            durable_index: self.core.durable_index(),
+            keys: self.machine.key_count() as u64,
+            sessions: self.machine.session_count() as u64,
+            state_hash: format!("{:016x}", self.machine.digest().hash),
+            waiting: self.waiting(),
+            elections: self.elections,
+            followers,
+        }
+    }
+
+    /// Sends the newest checkpoint of the state hash to the followers.
+    pub(crate) fn send_digest<D: Disk>(&self, io: &mut Io<D>) {
+        if let Some((index, hash)) = self.digests.newest() {
+            io.peers.send_digest(self.id, index, hash);
+        }
+    }
+
+    /// Compares a leader's checkpoint with the own one; a difference is fatal.
+    pub(crate) fn on_digest<D: Disk>(&self, index: Index, there: u64, io: &mut Io<D>) {
+        match self.digests.agrees(index, there) {
+            Some(false) => {
+                let here = self.digests.at(index);
+                io.fail(Fatal::Diverged { group: self.id.0, index, here, there });
+            }
+            Some(true) => io.counters.digests_compared += 1,
+            None => {}
+        }
+    }
+
+    /// Goes on with applying when a slice ended early.
+    pub(crate) fn continue_apply<D: Disk>(&mut self, io: &mut Io<D>) {
+        if self.machine.last_applied() < self.core.commit_index() && self.applying.is_none() {
+            self.advance(super::Input::Nothing, io);
+        }
+    }
+}

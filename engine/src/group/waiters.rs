@@ -1,0 +1,103 @@
+//! Who waits for which entry: the connections behind the requests of the entries a leader proposed.
+//!
+//! Data path 9/9: a reply finds its connection by (index, position in the entry).
+//! Invariants: `entries` is ordered by index without gaps in the current term; the requests of an entry are
+//! `count` consecutive items of `requests`, in the order of their position.
+//! It does not know what a request asked for and never decides an outcome.
+
+use std::collections::VecDeque;
+
+use ringraft_raft::EntryId;
+
+use crate::shard::clients::Asker;
+
+#[derive(Debug)]
+struct EntryWaiters {
+    id: EntryId,
+    count: u32,
+}
+
+/// The waiting requests of one group, oldest entry first.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    entries: VecDeque<EntryWaiters>,
+    requests: VecDeque<Asker>,
+}
+
+impl Waiters {
+    /// Adds an entry just proposed; its askers follow by [`Waiters::push`].
+    pub(crate) fn open(&mut self, id: EntryId) {
+        debug_assert!(self.entries.back().is_none_or(|last| last.id.index < id.index));
+        self.entries.push_back(EntryWaiters { id, count: 0 });
+    }
+
+    /// Adds the next request of the entry opened last.
+    pub(crate) fn push(&mut self, asker: Asker) {
+        if let Some(last) = self.entries.back_mut() {
+            last.count += 1;
+            self.requests.push_back(asker);
+        }
+    }
+
+    /// Takes the askers of the entry applied now, in order of position, into `out`.
+    /// Returns whether they wait for this very entry: `false` means another entry took its index and theirs is lost.
+    pub(crate) fn take(&mut self, applied: EntryId, out: &mut Vec<Asker>) -> bool {
+        out.clear();
+        let Some(first) = self.entries.front() else { return true };
+        if first.id.index != applied.index {
+            return true;
+        }
+        let (id, count) = (first.id, first.count as usize);
+        self.entries.pop_front();
+        out.extend(self.requests.drain(..count));
+        id == applied
+    }
+
+    /// Takes every asker: leadership is lost and nobody here learns the outcome.
+    pub(crate) fn take_all(&mut self, out: &mut Vec<Asker>) {
+        out.clear();
+        self.entries.clear();
+        out.extend(self.requests.drain(..));
+    }
+
+    /// Waiting requests.
+    pub(crate) fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Index of the oldest entry somebody waits for.
+    #[cfg(test)]
+    pub(crate) fn first_index(&self) -> Option<ringraft_raft::Index> {
+        self.entries.front().map(|entry| entry.id.index)
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::clients::{Asker, ConnectionId};
+
+    fn asker(correlation: u32) -> Asker {
+        Asker { connection: ConnectionId { slot: 0, generation: 0 }, correlation }
+    }
+
+    #[test]
+    fn askers_leave_with_their_entry_in_order() {
+        let mut waiters = Waiters::default();
+        let mut out = Vec::new();
+        waiters.open(EntryId { term: 1, index: 5 });
+        waiters.push(asker(1));
+        waiters.push(asker(2));
+        waiters.open(EntryId { term: 1, index: 6 });
+        waiters.push(asker(3));
+        assert!(waiters.take(EntryId { term: 1, index: 4 }, &mut out));
+        assert!(out.is_empty(), "nobody waits for index 4");
+        assert!(waiters.take(EntryId { term: 1, index: 5 }, &mut out));
+        assert_eq!(out.iter().map(|asker| asker.correlation).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(waiters.first_index(), Some(6));
+        assert!(!waiters.take(EntryId { term: 2, index: 6 }, &mut out), "another term took the index");
+        assert_eq!(out[0].correlation, 3);
+        assert_eq!(waiters.len(), 0);
+    }
+}

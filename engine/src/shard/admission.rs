@@ -1,0 +1,76 @@
+//! From a client's frame to its group: validation, routing, bounds.
+//!
+//! Data path 2/9 and 3/9.
+//! Invariants: a request that breaks a bound is answered and changes nothing; all keys of a request live in one group;
+//! a request for a group of another shard gets `Moved` with the address to ask.
+//! It does not look into values.
+
+use std::rc::Rc;
+
+use ringraft_net::frame::Frame;
+use ringraft_net::slots;
+use ringraft_net::wire::{self, Consistency, Outcome, Position, Reply, RequestClass};
+use ringraft_raft::GroupId;
+use ringraft_wal::Disk;
+
+use super::Shard;
+use super::clients::{Asker, ConnectionId};
+use crate::group::proposals::Proposal;
+
+/// How long a client should wait after `Overloaded`, in microseconds.
+const RETRY_AFTER_US: u64 = 2_000;
+
+impl<D: Disk> Shard<D> {
+    /// Takes one request of a client.
+    pub(super) fn request(&mut self, connection: ConnectionId, buffer: &Rc<Vec<u8>>, parsed: &Frame<'_>) {
+        let asker = Asker { connection, correlation: parsed.correlation };
+        if let Err(outcome) = self.admit(asker, buffer, parsed) {
+            let position = Position { group: 0, index: 0, position: u32::MAX };
+            self.io.counters.replies += 1;
+            Reply { position, outcome }.append_frame(self.io.clients.outgoing(connection), asker.correlation);
+        }
+    }
+
+    fn admit(&mut self, asker: Asker, buffer: &Rc<Vec<u8>>, parsed: &Frame<'_>) -> Result<(), Outcome> {
+        let request = wire::view_request(parsed.head).map_err(bad_request)?;
+        let class = wire::validate_request(request, &self.settings.limits).map_err(bad_request)?;
+        let group = GroupId(wire::group_of_request(request, self.settings.groups).map_err(bad_request)?);
+        let Some(place) = self.place(group) else {
+            self.io.counters.moved += 1;
+            return Err(self.moved(group));
+        };
+        if self.stopping {
+            return Err(Outcome::Unavailable { message: String::from("this node is stopping; ask another") });
+        }
+        if self.groups[place].waiting() >= self.settings.waiting_max {
+            self.io.counters.overloaded += 1;
+            return Err(Outcome::Overloaded { retry_after_us: RETRY_AFTER_US });
+        }
+        match class {
+            RequestClass::Read if request.consistency.to_native() == Consistency::Stale => {
+                self.groups[place].read_stale(parsed.head, asker, &mut self.io);
+            }
+            RequestClass::Read => self.groups[place].read(parsed.head, asker, &mut self.io),
+            RequestClass::Write | RequestClass::OpenSession => {
+                if !self.groups[place].is_leader() {
+                    let leader = self.groups[place].leader().map(|node| node.0);
+                    return Err(Outcome::NotLeader { group: group.0, leader });
+                }
+                let start = parsed.head.as_ptr().addr() - buffer.as_ptr().addr();
+                self.groups[place].request(Proposal::new(Rc::clone(buffer), start, parsed.head.len(), asker));
+            }
+        }
+        Ok(())
+    }
+
+    fn moved(&self, group: GroupId) -> Outcome {
+        let shard = slots::shard_of_group(group.0, self.settings.shards);
+        let own = self.settings.addresses.iter().find(|(node, _)| *node == self.settings.node);
+        let address = own.and_then(|(_, shards)| shards.get(usize::from(shard))).cloned().unwrap_or_default();
+        Outcome::Moved { group: group.0, node: self.settings.node.0, shard, address }
+    }
+}
+
+fn bad_request(error: impl std::fmt::Display) -> Outcome {
+    Outcome::BadRequest { message: error.to_string() }
+}

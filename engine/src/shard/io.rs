@@ -1,0 +1,132 @@
+//! What a shard's groups share: the WAL and its disk, the links to peers, the client connections, counters.
+//!
+//! Off the data path itself; every stage of it goes through here.
+//! Invariant: after a `Fatal` nothing more is sent or answered; the host ends the process.
+
+use ringraft_net::wire;
+use ringraft_raft::{EntryId, GroupId, Index};
+use ringraft_wal::{Disk, Wal};
+
+use super::clients::{Asker, Clients};
+use super::peers::Peers;
+use crate::state_machine::Applied;
+
+/// Why this node must stop at once.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fatal {
+    /// The WAL failed: what was not yet acknowledged has an unknown outcome.
+    #[error("the write-ahead log failed: {0}; the node stops and must be restarted, it then reads back what the disk holds")]
+    Wal(String),
+    /// A committed entry cannot be read or understood.
+    #[error("entry {index} of group {group} is committed but cannot be applied: {error}")]
+    Unreadable {
+        /// The group.
+        group: u32,
+        /// The entry's index.
+        index: Index,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// This replica's state differs from the leader's at the same index.
+    #[error(
+        "the state of group {group} differs from its leader's at index {index} (here {here:016x}, there {there:016x}); \
+         the node stops rather than serve it: replace this replica"
+    )]
+    Diverged {
+        /// The group.
+        group: u32,
+        /// The compared index.
+        index: Index,
+        /// This replica's hash.
+        here: u64,
+        /// The leader's hash.
+        there: u64,
+    },
+}
+
+/// Counts since the shard started.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct Counters {
+    /// Turns of the shard.
+    pub turns: u64,
+    /// Entries proposed by leaders here.
+    pub entries_proposed: u64,
+    /// Client requests inside them.
+    pub requests_proposed: u64,
+    /// Reads answered.
+    pub reads: u64,
+    /// Replies sent to clients.
+    pub replies: u64,
+    /// Requests refused because a bound was reached.
+    pub overloaded: u64,
+    /// Requests for slots or groups served elsewhere.
+    pub moved: u64,
+    /// AppendEntries not taken because the disk is full.
+    pub appends_refused_full: u64,
+    /// Client frames that were refused as malformed.
+    pub bad_frames: u64,
+    /// Times a leader here stepped down because its own flushes stopped.
+    pub disk_stalls: u64,
+    /// Receive buffers allocated (the rest was reused).
+    pub buffers_allocated: u64,
+    /// State digests compared with a leader's.
+    pub digests_compared: u64,
+}
+
+/// The shared part of a shard.
+pub(crate) struct Io<D: Disk> {
+    pub(crate) wal: Wal<D>,
+    pub(crate) disk: D,
+    pub(crate) clients: Clients,
+    pub(crate) peers: Peers,
+    pub(crate) counters: Counters,
+    pub(crate) fatal: Option<Fatal>,
+    /// A slice of work ended before the work did: the host gives another turn soon.
+    pub(crate) more_work: bool,
+}
+
+impl<D: Disk> Io<D> {
+    /// Stops the node; the first reason stands.
+    pub(crate) fn fail(&mut self, fatal: Fatal) {
+        self.fatal.get_or_insert(fatal);
+    }
+
+    /// Answers a request with an outcome that needs no state.
+    pub(crate) fn reply(&mut self, asker: Asker, position: wire::Position, outcome: wire::OutcomeRef<'_>) {
+        self.counters.replies += 1;
+        let out = self.clients.outgoing(asker.connection);
+        wire::ReplyRef { position, outcome }.append_frame(out, asker.correlation);
+    }
+
+    /// Answers a read.
+    pub(crate) fn reply_applied(&mut self, asker: Asker, position: wire::Position, outcome: Applied<'_>) {
+        self.counters.replies += 1;
+        self.counters.reads += 1;
+        let out = self.clients.outgoing(asker.connection);
+        wire::ReplyRef { position, outcome }.append_frame(out, asker.correlation);
+    }
+}
+
+/// Where the answers of applied requests go: the part of [`Io`] that may change while the WAL's bytes are borrowed.
+pub(crate) struct Replies<'a> {
+    pub(crate) clients: &'a mut Clients,
+    pub(crate) counters: &'a mut Counters,
+    pub(crate) group: GroupId,
+}
+
+impl Replies<'_> {
+    /// Answers a write that was applied.
+    pub(crate) fn applied(&mut self, asker: Asker, position: wire::Position, outcome: Applied<'_>) {
+        self.counters.replies += 1;
+        let out = self.clients.outgoing(asker.connection);
+        wire::ReplyRef { position, outcome }.append_frame(out, asker.correlation);
+    }
+
+    /// Answers a request whose entry was replaced by another leader's: it certainly did not happen.
+    pub(crate) fn lost(&mut self, asker: Asker, replaced_by: EntryId) {
+        self.counters.replies += 1;
+        let position = wire::Position { group: self.group.0, index: replaced_by.index, position: u32::MAX };
+        let outcome = wire::OutcomeRef::NotLeader { group: self.group.0, leader: None };
+        wire::ReplyRef { position, outcome }.append_frame(self.clients.outgoing(asker.connection), asker.correlation);
+    }
+}

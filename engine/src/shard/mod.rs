@@ -1,0 +1,371 @@
+//! One shard: all groups of one core, their WAL, their clients and peers, as a state machine without I/O.
+//!
+//! Data path 2/9 (router) and 3/9 (admission).
+//! The host hands it events (`tick`, bytes of a client or peer, a finished disk operation), calls [`Shard::turn`] when
+//! the events at hand are in, then moves the outgoing bytes. Two hosts drive it: glommio in production, the simulator.
+//! Invariants: it never waits, never looks at a clock and never blocks; its memory is bounded by its limits;
+//! it reaches no other shard.
+
+pub mod admission;
+pub mod clients;
+pub mod io;
+pub mod peers;
+pub mod restore;
+pub mod status;
+
+use std::rc::Rc;
+
+use ringraft_net::frame::{self, Frame, FrameKind};
+use ringraft_net::limits::Limits;
+use ringraft_net::wire;
+use ringraft_raft::{GroupId, NodeId};
+use ringraft_wal::{Disk, DiskCompletion, Durable, Wal};
+
+use self::clients::{Clients, ConnectionId};
+use self::io::{Counters, Fatal, Io};
+use self::peers::Peers;
+use crate::convert;
+use crate::group::{Append, Group};
+
+/// What a shard needs to know besides its groups.
+#[derive(Clone, Debug)]
+pub struct ShardSettings {
+    /// This node.
+    pub node: NodeId,
+    /// This shard's number.
+    pub shard: u16,
+    /// Shards of every node.
+    pub shards: u16,
+    /// Groups of the cluster.
+    pub groups: u32,
+    /// The other nodes.
+    pub peers: Vec<NodeId>,
+    /// Address of each node's shards, for `Moved`.
+    pub addresses: Vec<(NodeId, Vec<String>)>,
+    /// Bounds on frames, keys and values.
+    pub limits: Limits,
+    /// Requests that may wait in this shard at once.
+    pub waiting_max: usize,
+    /// Client connections at once.
+    pub connections_max: usize,
+    /// Unsent reply bytes per connection.
+    pub reply_bytes_max: usize,
+    /// Unsent bytes per peer.
+    pub peer_queue_bytes_max: usize,
+    /// Ticks without a finished flush after which leaders here step down.
+    pub disk_stall_ticks: u32,
+    /// Ticks between two exchanges of state digests.
+    pub digest_ticks: u32,
+    /// Ticks after which the preferred node of a brand-new group starts the first election.
+    pub first_election_ticks: u32,
+}
+
+/// One shard of a node.
+pub struct Shard<D: Disk> {
+    settings: ShardSettings,
+    /// Groups hosted here; group `g` stands at `g / shards`.
+    groups: Vec<Group>,
+    io: Io<D>,
+    durables: Vec<Durable>,
+    spare_buffers: Vec<Vec<u8>>,
+    held_buffers: Vec<Rc<Vec<u8>>>,
+    ticks: u64,
+    /// Tick at which the WAL last made progress while something was in flight.
+    flush_progress_tick: u64,
+    stalled: bool,
+    stopping: bool,
+}
+
+impl<D: Disk> Shard<D> {
+    /// A shard over a recovered WAL and its restored groups, ordered by id.
+    #[must_use]
+    pub(crate) fn new(settings: ShardSettings, groups: Vec<Group>, wal: Wal<D>, disk: D) -> Self {
+        let clients = Clients::new(settings.connections_max, settings.reply_bytes_max);
+        let peers = Peers::new(settings.peers.iter().copied(), settings.peer_queue_bytes_max);
+        let counters = Counters::default();
+        Self {
+            settings,
+            groups,
+            io: Io { wal, disk, clients, peers, counters, fatal: None, more_work: false },
+            durables: Vec::new(),
+            spare_buffers: Vec::new(),
+            held_buffers: Vec::new(),
+            ticks: 0,
+            flush_progress_tick: 0,
+            stalled: false,
+            stopping: false,
+        }
+    }
+
+    /// Why the node must stop, once something fatal has happened.
+    #[must_use]
+    pub fn fatal(&self) -> Option<&Fatal> {
+        self.io.fatal.as_ref()
+    }
+
+    /// The client connections, for the host.
+    pub fn clients(&mut self) -> &mut Clients {
+        &mut self.io.clients
+    }
+
+    /// The links to peers, for the host.
+    pub fn peers(&mut self) -> &mut Peers {
+        &mut self.io.peers
+    }
+
+    /// The disk, for the host.
+    pub fn disk(&mut self) -> &mut D {
+        &mut self.io.disk
+    }
+
+    /// One tick of logical time.
+    pub fn tick(&mut self) {
+        self.ticks += 1;
+        self.io.wal.tick(&mut self.io.disk);
+        self.watch_disk();
+        if self.stalled {
+            return; // no heartbeats and no candidacy while our own flushes do not end
+        }
+        let first_election = self.ticks == u64::from(self.settings.first_election_ticks);
+        let digest_due = self.ticks.is_multiple_of(u64::from(self.settings.digest_ticks.max(1)));
+        for group in &mut self.groups {
+            group.tick(&mut self.io);
+            if first_election && group.term() == 0 && preferred(&self.settings, group.id()) {
+                group.campaign(&mut self.io);
+            }
+            if digest_due && group.is_leader() {
+                group.send_digest(&mut self.io);
+            }
+        }
+    }
+
+    /// Steps leaders down when the WAL has not finished a flush for too long, whatever the disk says (etcd #15247).
+    fn watch_disk(&mut self) {
+        if self.io.wal.in_flight() == 0 {
+            self.flush_progress_tick = self.ticks;
+        }
+        let waited = self.ticks - self.flush_progress_tick;
+        let stalled = waited >= u64::from(self.settings.disk_stall_ticks);
+        if stalled && !self.stalled {
+            self.io.counters.disk_stalls += 1;
+            for group in self.groups.iter_mut().filter(|group| group.is_leader()) {
+                group.step_down(&mut self.io);
+            }
+        }
+        self.stalled = stalled;
+    }
+
+    /// Bytes of a client connection. Complete frames are taken; the rest is moved to the returned buffer, to be read
+    /// on into.
+    ///
+    /// # Errors
+    /// The connection must close: why, for the log. What it had asked for before is still answered if possible.
+    pub fn client_bytes(&mut self, connection: ConnectionId, buffer: Vec<u8>) -> Result<Vec<u8>, String> {
+        let buffer = Rc::new(buffer);
+        let mut start = 0;
+        let result = loop {
+            match frame::parse(&buffer[start..], &self.settings.limits) {
+                Ok(Some(parsed)) => {
+                    let total = parsed.total_bytes;
+                    if let Err(error) = self.client_frame(connection, &buffer, &parsed) {
+                        break Err(error);
+                    }
+                    start += total;
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error.to_string()),
+            }
+        };
+        if result.is_err() {
+            self.io.counters.bad_frames += 1;
+        }
+        let mut next = self.spare_buffers.pop().unwrap_or_else(|| {
+            self.io.counters.buffers_allocated += 1;
+            Vec::with_capacity(RECEIVE_BUFFER_BYTES)
+        });
+        next.extend_from_slice(&buffer[start..]);
+        self.held_buffers.push(buffer);
+        result.map(|()| next)
+    }
+
+    fn client_frame(&mut self, connection: ConnectionId, buffer: &Rc<Vec<u8>>, parsed: &Frame<'_>) -> Result<(), String> {
+        match parsed.kind {
+            FrameKind::Request => {
+                self.request(connection, buffer, parsed);
+                Ok(())
+            }
+            FrameKind::Status => {
+                let json = self.status_json();
+                let out = self.io.clients.outgoing(connection);
+                wire::append_status_reply(out, parsed.correlation, &json);
+                Ok(())
+            }
+            FrameKind::Goodbye => Err(String::from("the client said goodbye")),
+            other => Err(format!("a client may not send a frame of kind {other:?}")),
+        }
+    }
+
+    /// Bytes of the link from `from`. Returns how many were taken; the rest is an incomplete frame.
+    ///
+    /// # Errors
+    /// The link must close: a frame or its records are damaged or do not belong here.
+    pub fn peer_bytes(&mut self, from: NodeId, bytes: &[u8]) -> Result<usize, String> {
+        let mut start = 0;
+        while let Some(parsed) = frame::parse(&bytes[start..], &self.peer_limits()).map_err(|error| error.to_string())? {
+            self.peer_frame(from, &parsed)?;
+            start += parsed.total_bytes;
+        }
+        Ok(start)
+    }
+
+    fn peer_limits(&self) -> Limits {
+        Limits { frame_bytes_max: Limits::PEER.frame_bytes_max, ..self.settings.limits }
+    }
+
+    fn peer_frame(&mut self, from: NodeId, parsed: &Frame<'_>) -> Result<(), String> {
+        match parsed.kind {
+            FrameKind::Raft => {
+                let message = wire::view_peer_message(parsed.head).map_err(|error| error.to_string())?;
+                let (group, message) = convert::from_wire(&message)?;
+                let Some(place) = self.place(group) else { return Err(format!("group {group} does not live here")) };
+                self.groups[place].on_message(from, message, &mut self.io);
+                Ok(())
+            }
+            FrameKind::Append => {
+                let message = wire::view_peer_message(parsed.head).map_err(|error| error.to_string())?;
+                let (group, append): (GroupId, Append) = convert::append_from_wire(&message)?;
+                let Some(place) = self.place(group) else { return Err(format!("group {group} does not live here")) };
+                self.groups[place].on_append(from, &append, parsed.tail, &mut self.io)
+            }
+            FrameKind::Digest => {
+                let digest = wire::view_digest(parsed.head).map_err(|error| error.to_string())?;
+                if let Some(place) = self.place(GroupId(digest.group)) {
+                    self.groups[place].on_digest(digest.index, digest.hash, &mut self.io);
+                }
+                Ok(())
+            }
+            other => Err(format!("a peer may not send a frame of kind {other:?}")),
+        }
+    }
+
+    fn place(&self, group: GroupId) -> Option<usize> {
+        let shards = u32::from(self.settings.shards);
+        let place = (group.0 / shards) as usize;
+        (group.0 % shards == u32::from(self.settings.shard) && place < self.groups.len()).then_some(place)
+    }
+
+    /// The link to `node` stands.
+    pub fn peer_connected(&mut self, node: NodeId) {
+        self.io.peers.connected(node);
+    }
+
+    /// The link to `node` broke.
+    pub fn peer_disconnected(&mut self, node: NodeId) {
+        self.io.peers.disconnected(node);
+        for group in &mut self.groups {
+            group.unreachable(node, &mut self.io);
+        }
+    }
+
+    /// A disk operation ended.
+    pub fn disk_done(&mut self, completion: DiskCompletion<D::Buffer>) {
+        let mut durables = std::mem::take(&mut self.durables);
+        durables.clear();
+        match self.io.wal.complete(completion, &mut durables, &mut self.io.disk) {
+            Ok(Some(read)) => self.read_done(&read),
+            Ok(None) => {}
+            Err(error) => self.io.fail(Fatal::Wal(error.to_string())),
+        }
+        if !durables.is_empty() {
+            self.flush_progress_tick = self.ticks;
+        }
+        for durable in &durables {
+            if let Some(place) = self.place(GroupId(durable.group)) {
+                self.groups[place].on_durable(durable, &mut self.io);
+            }
+        }
+        self.durables = durables;
+    }
+
+    fn read_done(&mut self, read: &ringraft_wal::ReadDone) {
+        match &read.result {
+            Ok(records) => {
+                if let Some(place) = self.place(GroupId(read.group)) {
+                    self.groups[place].on_read(read.ticket, records, &mut self.io);
+                }
+            }
+            Err(error) => self.io.fail(Fatal::Wal(error.to_string())),
+        }
+    }
+
+    /// Ends a turn: waiting requests become entries if the WAL can flush them now, reads are confirmed, one flush batch
+    /// is handed to the disk.
+    pub fn turn(&mut self) {
+        self.io.counters.turns += 1;
+        self.io.more_work = false;
+        while let Some(node) = self.io.peers.next_lost() {
+            for group in &mut self.groups {
+                group.unreachable(node, &mut self.io);
+            }
+        }
+        // Batch by idleness: while as many flushes as allowed are in flight, requests gather.
+        let may_propose = self.io.wal.can_submit();
+        for group in &mut self.groups {
+            if may_propose && group.has_proposals() {
+                group.propose(&mut self.io);
+            }
+            group.confirm_reads(&mut self.io);
+            group.continue_apply(&mut self.io);
+        }
+        if let Err(error) = self.io.wal.submit(&mut self.io.disk) {
+            self.io.fail(Fatal::Wal(error.to_string()));
+        }
+        self.reclaim_buffers();
+    }
+
+    /// Whether the host should give another turn soon although no event came.
+    #[must_use]
+    pub fn wants_turn(&self) -> bool {
+        self.io.more_work
+    }
+
+    fn reclaim_buffers(&mut self) {
+        let spare = &mut self.spare_buffers;
+        self.held_buffers.retain_mut(|held| match Rc::get_mut(held) {
+            Some(buffer) => {
+                if spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= 4 * RECEIVE_BUFFER_BYTES {
+                    let mut buffer = std::mem::take(buffer);
+                    buffer.clear();
+                    spare.push(buffer);
+                }
+                false
+            }
+            None => true,
+        });
+    }
+
+    /// Refuses new requests from now on.
+    pub fn begin_stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Whether nobody waits for an answer and everything accepted is durable.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        let waiting: usize = self.groups.iter().map(Group::waiting).sum();
+        waiting == 0 && self.io.wal.durable_sequence() >= self.io.wal.accepted_sequence()
+    }
+}
+
+/// Capacity of a fresh receive buffer of a client connection.
+pub const RECEIVE_BUFFER_BYTES: usize = 64 << 10;
+
+const SPARE_BUFFERS_MAX: usize = 256;
+
+/// The node that should lead a brand-new group, so that first leaders are spread over the nodes.
+fn preferred(settings: &ShardSettings, group: GroupId) -> bool {
+    let mut nodes: Vec<NodeId> = settings.peers.clone();
+    nodes.push(settings.node);
+    nodes.sort_unstable();
+    nodes[group.0 as usize % nodes.len()] == settings.node
+}

@@ -1,0 +1,100 @@
+//! What a shard says about itself, as JSON.
+//!
+//! Off the data path.
+
+use ringraft_wal::Disk;
+
+use super::Shard;
+use super::io::Counters;
+pub use crate::group::status::{FollowerStatus, GroupStatus};
+
+/// The state of one shard.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ShardStatus {
+    /// The node.
+    pub node: u64,
+    /// The shard.
+    pub shard: u16,
+    /// Groups hosted here.
+    pub groups: Vec<GroupStatus>,
+    /// Counts since start.
+    pub counters: Counters,
+    /// Messages to peers dropped at the bound of a queue.
+    pub peer_messages_dropped: u64,
+    /// Peers whose link stands.
+    pub peers_connected: Vec<u64>,
+    /// Open client connections.
+    pub clients: usize,
+    /// Whether this shard's own flushes have stopped.
+    pub disk_stalled: bool,
+    /// The write-ahead log.
+    pub wal: WalStatus,
+}
+
+/// The state of a shard's WAL.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct WalStatus {
+    /// Highest batch that is durable.
+    pub durable_sequence: u64,
+    /// Flushes done.
+    pub flushes: u64,
+    /// Bytes written, padding included.
+    pub bytes_written: u64,
+    /// Bytes of records accepted, without batch headers and block padding.
+    pub record_bytes: u64,
+    /// Segments with live records.
+    pub segments: u64,
+    /// Segments ready for use.
+    pub pool_free: u64,
+    /// Whether the last attempt to make a segment met a full disk.
+    pub full: bool,
+    /// Times a segment was needed and none was ready.
+    pub pool_empty: u64,
+    /// Batch buffers allocated; the others were used again.
+    pub buffers_allocated: u64,
+}
+
+impl<D: Disk> Shard<D> {
+    /// The state of this shard.
+    #[must_use]
+    pub fn status(&self) -> ShardStatus {
+        let (wal, stats) = (&self.io.wal, self.io.wal.stats());
+        ShardStatus {
+            node: self.settings.node.0,
+            shard: self.settings.shard,
+            groups: self.groups.iter().map(crate::group::Group::status).collect(),
+            counters: self.io.counters,
+            peer_messages_dropped: self.io.peers.dropped,
+            peers_connected: self
+                .io
+                .peers
+                .nodes()
+                .filter(|node| self.io.peers.is_connected(*node))
+                .map(|node| node.0)
+                .collect(),
+            clients: self.io.clients.open_count(),
+            disk_stalled: self.stalled,
+            wal: WalStatus {
+                durable_sequence: wal.durable_sequence(),
+                flushes: stats.flushes,
+                bytes_written: stats.bytes_written,
+                record_bytes: stats.record_bytes,
+                segments: stats.segments as u64,
+                pool_free: stats.pool_free as u64,
+                full: stats.disk_full,
+                pool_empty: stats.pool_empty,
+                buffers_allocated: stats.buffers_allocated,
+            },
+        }
+    }
+
+    pub(super) fn status_json(&self) -> String {
+        serde_json::to_string(&self.status()).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+    }
+
+    /// Leader of every group as far as this shard knows, for the `Welcome` of a client: (group, node).
+    #[must_use]
+    pub fn leaders(&self) -> Vec<(u32, Option<u64>)> {
+        self.groups.iter().map(|group| (group.id().0, group.leader().map(|node| node.0))).collect()
+    }
+}

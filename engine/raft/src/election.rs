@@ -201,7 +201,7 @@ impl RaftCore {
     /// Looks whether an election is decided. A candidate wins only with its own vote durable.
     pub(crate) fn count_votes(&mut self) {
         let (RoleState::PreCandidate(tally) | RoleState::Candidate(tally)) = &self.role else { return };
-        let voted = |node, answer| tally.iter().any(|vote| *vote == (node, answer));
+        let voted = |node, answer| tally.contains(&(node, answer));
         let won = self.membership.has_quorum(|node| voted(node, true));
         let lost = !self.membership.has_quorum(|node| !voted(node, false));
         let is_candidate = matches!(self.role, RoleState::Candidate(_));

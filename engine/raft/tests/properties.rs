@@ -167,12 +167,12 @@ fn play(mut cluster: Cluster, events: &[Event]) {
         perform(&mut cluster, *event);
         cluster.trace.clear();
         if number % 16 == 0 {
-            cluster.oracle.logs_match(cluster.nodes.values());
+            cluster.oracle.logs_match(&cluster.nodes.values());
         }
     }
-    cluster.oracle.logs_match(cluster.nodes.values());
+    cluster.oracle.logs_match(&cluster.nodes.values());
     converge(&mut cluster);
-    cluster.oracle.logs_match(cluster.nodes.values());
+    cluster.oracle.logs_match(&cluster.nodes.values());
 }
 
 fn config() -> ProptestConfig {
@@ -205,6 +205,6 @@ proptest! {
     ) {
         let ids = |numbers: &[u64]| numbers.iter().copied().map(NodeId).collect::<Vec<_>>();
         let membership = Membership::with(ids(&[1, 2, 3]), ids(&[2, 3, 4]), ids(&[5]));
-        play(Cluster::with(membership, |id| small_config(id, seed)), &events);
+        play(Cluster::with(&membership, |id| small_config(id, seed)), &events);
     }
 }

@@ -78,7 +78,7 @@ impl Script {
         };
         let ids = |from: u64, to: u64| (from..=to).map(NodeId).collect::<Vec<_>>();
         let learners = ids(count + 1, count + option("learners").unwrap_or(0));
-        self.cluster = Cluster::with(Membership::with(ids(1, count), Vec::new(), learners), |id| {
+        self.cluster = Cluster::with(&Membership::with(ids(1, count), Vec::new(), learners), |id| {
             let mut config = small_config(id, 1);
             config.append_bytes_max = option("append_bytes_max").map_or(config.append_bytes_max, |bytes| bytes as u32);
             config.inflight_bytes_max = option("inflight_bytes_max").unwrap_or(config.inflight_bytes_max);

@@ -120,10 +120,10 @@ impl Node {
 
 impl Cluster {
     pub fn new(count: u64, seed: u64) -> Self {
-        Self::with(Membership::new((1..=count).map(NodeId).collect()), |id| small_config(id, seed))
+        Self::with(&Membership::new((1..=count).map(NodeId).collect()), |id| small_config(id, seed))
     }
 
-    pub fn with(membership: Membership, config: impl Fn(NodeId) -> Config) -> Self {
+    pub fn with(membership: &Membership, config: impl Fn(NodeId) -> Config) -> Self {
         let mut cluster = Self {
             nodes: BTreeMap::new(),
             membership: membership.clone(),

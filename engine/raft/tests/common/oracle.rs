@@ -51,7 +51,7 @@ impl Oracle {
     }
 
     /// Log matching, over all pairs.
-    pub fn logs_match<'nodes>(&self, nodes: impl Iterator<Item = &'nodes Node> + Clone) {
+    pub fn logs_match<'nodes>(&self, nodes: &(impl Iterator<Item = &'nodes Node> + Clone)) {
         for left in nodes.clone() {
             for right in nodes.clone().filter(|node| node.id > left.id) {
                 let pairs = left.entries.iter().zip(&right.entries);

@@ -11,7 +11,7 @@ mod common;
 
 use common::{Cluster, small_config};
 use proptest::prelude::*;
-use ringraft_raft::{Membership, NodeId, Role};
+use ringraft_raft::{Membership, Message, NodeId, Role};
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
@@ -29,11 +29,13 @@ enum Event {
     Read,
     ReadOf(u64),
     Campaign(u64),
+    Contest(u64),
     StepDown(u64),
     Unreachable(u64, u64),
     Crash(u64, u8),
     Start(u64),
     Cut(u64, u64),
+    Isolate(u64),
     Heal,
 }
 
@@ -55,12 +57,14 @@ fn event(nodes: u64) -> impl Strategy<Value = Event> {
         4 => Just(Read),
         3 => node.clone().prop_map(ReadOf),
         4 => node.clone().prop_map(Campaign),
+        6 => node.clone().prop_map(Contest),
         1 => node.clone().prop_map(StepDown),
         2 => (node.clone(), node.clone()).prop_map(|(node, peer)| Unreachable(node, peer)),
         4 => (node.clone(), 0_u8..4).prop_map(|(node, keep)| Crash(node, keep)),
         6 => node.clone().prop_map(Start),
-        2 => (node.clone(), node).prop_map(|(from, to)| Cut(from, to)),
-        2 => Just(Heal),
+        2 => (node.clone(), node.clone()).prop_map(|(from, to)| Cut(from, to)),
+        3 => node.prop_map(Isolate),
+        4 => Just(Heal),
     ]
 }
 
@@ -96,6 +100,10 @@ fn perform(cluster: &mut Cluster, event: Event) {
             }
         }
         Event::Cut(from, to) => cluster.cut.push((NodeId(from), NodeId(to))),
+        Event::Isolate(node) => {
+            let others = cluster.membership.members().into_iter().filter(|id| id.0 != node);
+            cluster.cut.extend(others.flat_map(|id| [(NodeId(node), id), (id, NodeId(node))]));
+        }
         Event::Heal => cluster.cut.clear(),
         Event::Start(node) if !cluster.is_up(NodeId(node)) => cluster.start(NodeId(node)),
         Event::Start(_) => {}
@@ -107,6 +115,7 @@ fn perform_on_live_node(cluster: &mut Cluster, event: Event) {
     let (Event::ProposeTo(node, _)
     | Event::ReadOf(node)
     | Event::Campaign(node)
+    | Event::Contest(node)
     | Event::StepDown(node)
     | Event::Unreachable(node, _)
     | Event::Crash(node, _)) = event
@@ -120,12 +129,30 @@ fn perform_on_live_node(cluster: &mut Cluster, event: Event) {
         Event::ProposeTo(_, length) => drop(cluster.propose(node, u32::from(length))),
         Event::ReadOf(_) => drop(cluster.read(node)),
         Event::Campaign(_) => cluster.campaign(node),
+        Event::Contest(_) => contest(cluster, NodeId(node)),
         Event::StepDown(_) => cluster.core(node).step_down(),
         Event::Unreachable(_, peer) => cluster.core(node).unreachable(NodeId(peer)),
         Event::Crash(_, keep) => cluster.crash(NodeId(node), keep as usize),
         _ => {}
     }
     cluster.run(NodeId(node));
+}
+
+/// The others have waited long enough and answer the node's pre-vote: it is a candidate if it can, and everything that
+/// matters about votes, flushes and crashes is still to come.
+fn contest(cluster: &mut Cluster, node: NodeId) {
+    for id in cluster.membership.members().into_iter().filter(|id| *id != node) {
+        (0..10).for_each(|_| cluster.tick(id));
+    }
+    cluster.campaign(node.0);
+    for _ in 0..2 {
+        let pre_votes = cluster.take(|envelope| {
+            let message = envelope.message;
+            let is_pre_vote = matches!(message, Message::PreVote { .. } | Message::PreVoteResponse { .. });
+            is_pre_vote && (envelope.from == node || envelope.to == node)
+        });
+        pre_votes.into_iter().for_each(|envelope| cluster.hand_over(envelope));
+    }
 }
 
 /// Faults stop: the cluster must heal by ticks alone.

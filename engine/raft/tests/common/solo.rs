@@ -162,3 +162,23 @@ pub fn result(messages: &[(NodeId, Message)]) -> Option<AppendResult> {
         _ => None,
     })
 }
+
+/// A refusal.
+pub fn rejected(prev_index: u64, conflict_term: u64, conflict_first_index: u64, last_index: u64) -> AppendResult {
+    AppendResult::Rejected { prev_index, conflict_term, conflict_first_index, last_index }
+}
+
+/// A follower answers a heartbeat.
+pub fn answer(solo: &mut Solo, from: u64, read_sequence: u64) {
+    let term = solo.core.term();
+    solo.step(from, Message::HeartbeatResponse { term, read_sequence });
+}
+
+/// The `AppendEntries` to one node: (prev, count).
+pub fn appends(node: u64, ready: &Ready) -> Vec<(EntryId, u32)> {
+    let append = |message| match message {
+        Message::AppendEntries { prev, count, .. } => Some((prev, count)),
+        _ => None,
+    };
+    to(node, &ready.messages).into_iter().filter_map(append).collect()
+}

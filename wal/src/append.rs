@@ -106,6 +106,19 @@ impl<D: Disk> Wal<D> {
         Ok(Accepted { sequence, length: HARD_STATE_BYTES as u32 })
     }
 
+    /// Appends an empty batch whose header calls everything before it durable. Damage of a batch that nothing calls durable
+    /// looks like a torn write; a mark after a graceful stop closes that window. Flush first, then mark, then flush.
+    ///
+    /// # Errors
+    /// Full or poisoned.
+    pub fn append_mark(&mut self, disk: &mut D) -> Result<Accepted, WalError> {
+        self.check_poison()?;
+        self.make_room(Wanted { bytes: record::HEADER_BYTES, hard_states: 0 }, false, disk)?;
+        let open = self.open.as_mut().expect("room was made");
+        open.push_mark();
+        Ok(Accepted { sequence: open.place.sequence, length: record::HEADER_BYTES as u32 })
+    }
+
     /// Whether entry records of `bytes` in all (padding included) would be taken now.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {

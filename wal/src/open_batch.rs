@@ -181,6 +181,14 @@ impl<D: Disk> OpenBatch<D> {
         self.record_count += 1;
     }
 
+    /// A filler record, so that the batch is not empty.
+    pub(crate) fn push_mark(&mut self) {
+        let start = self.used;
+        record::write_pad(&mut self.bytes_mut()[start..], record::HEADER_BYTES);
+        self.used += record::HEADER_BYTES;
+        self.record_count += 1;
+    }
+
     /// The padded bytes of a record of this batch.
     pub(crate) fn record(&self, location: &Location) -> &[u8] {
         let start = (location.offset() - self.place.block * self.block_bytes as u64) as usize;

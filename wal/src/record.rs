@@ -297,6 +297,13 @@ pub(crate) fn seal(view: &RecordView<'_>) -> Result<(u32, u64), RecordError> {
     Ok((read_u32(view.payload, 0), read_u64(view.payload, 8)))
 }
 
+/// Checksum and length: what a batch's digest covers.
+pub(crate) fn head(record: &[u8]) -> [u8; 8] {
+    let mut head = [0; 8];
+    head.copy_from_slice(&record[..8]);
+    head
+}
+
 pub(crate) fn read_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

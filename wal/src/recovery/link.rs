@@ -24,6 +24,8 @@ struct Part {
 struct Break {
     place: usize,
     sequence: u64,
+    /// The segment that is not there at all.
+    missing: Option<u64>,
 }
 
 pub(super) fn link(config: &ValidConfig, scans: Vec<SegmentScan>, file_count: u32) -> Result<Recovered, RecoveryError> {
@@ -75,7 +77,7 @@ fn newest_first(scans: &[SegmentScan]) -> Result<Vec<usize>, RecoveryError> {
 fn chain_down(scans: &[SegmentScan], order: &[usize]) -> Result<Vec<Part>, Break> {
     let top = &scans[order[0]];
     let Some(last) = top.batches.last().map(|batch| batch.header) else {
-        return Err(Break { place: order[0], sequence: 1 });
+        return Err(Break { place: order[0], sequence: 1, missing: None });
     };
     let needed = last.live_segment();
     let mut parts = vec![Part { place: order[0], last_sequence: last.sequence }];
@@ -90,7 +92,7 @@ fn chain_down(scans: &[SegmentScan], order: &[usize]) -> Result<Vec<Part>, Break
         // Segments that begin behind the wanted batch were left over by a torn tail that this chain replaced.
         let found = below.find(|place| scans[**place].first_sequence() <= wanted);
         let Some(place) = found.copied().filter(|place| scans[*place].segment_id >= Some(needed)) else {
-            return Err(Break { place: parts[parts.len() - 1].place, sequence: wanted });
+            return Err(Break { place: parts[parts.len() - 1].place, sequence: wanted, missing: Some(needed) });
         };
         match scans[place].batch(wanted) {
             Some(batch) if batch.header.header_crc == first.previous_crc => {
@@ -98,7 +100,7 @@ fn chain_down(scans: &[SegmentScan], order: &[usize]) -> Result<Vec<Part>, Break
             }
             _ => {
                 let end = scans[place].batches.last().map_or(1, |batch| batch.header.sequence + 1);
-                return Err(Break { place, sequence: end.min(wanted) });
+                return Err(Break { place, sequence: end.min(wanted), missing: None });
             }
         }
     }
@@ -144,20 +146,8 @@ fn damage(
     durable_sequence: u64,
 ) -> RecoveryError {
     let end = parts.first().map_or(0, |part| part.last_sequence);
-    let place = first_break
-        .map(|broken| broken.place)
-        .or_else(|| parts.first().map(|part| part.place))
-        .or_else(|| claims.first().map(|(place, _)| *place))
-        .unwrap_or(0);
     let sequence = first_break.map_or(end + 1, |broken| broken.sequence);
-    let scan = &scans[place];
-    let (file, offset, reason) = match scan.stop {
-        StopReason::Sealed { next, .. } if next.0 < scans.len() as u32 => {
-            let next_scan = &scans[next.0 as usize];
-            (next, 0, if next_scan.stop_block == 0 { next_scan.stop } else { scan.stop })
-        }
-        reason => (scan.file, scan.stop_block * config.block_bytes as u64, reason),
-    };
+    let (file, offset, reason) = damaged_place(config, scans, parts, first_break, claims);
     let mut last_indexes: BTreeMap<u32, u64> = BTreeMap::new();
     for part in parts.iter().rev() {
         for record in scans[part.place].records_up_to(part.last_sequence) {
@@ -182,6 +172,36 @@ fn damage(
     RecoveryError::Corruption(Box::new(Damage { file, offset, sequence, durable_sequence, reason, lost }))
 }
 
+/// The file, the byte and what stands there.
+fn damaged_place(
+    config: &ValidConfig,
+    scans: &[SegmentScan],
+    parts: &[Part],
+    first_break: Option<&Break>,
+    claims: &[(usize, Claim)],
+) -> (FileNumber, u64, StopReason) {
+    if let Some(segment_id) = first_break.and_then(|broken| broken.missing) {
+        // Its file is one that no batch begins; one that still holds other batches of it if there is such a file.
+        let headless = |scan: &&SegmentScan| scan.segment_id.is_none();
+        let with_rest = scans.iter().filter(headless).find(|scan| scan.claims.contains_key(&segment_id));
+        let file = with_rest.or_else(|| scans.iter().find(headless)).map_or(FileNumber(0), |scan| scan.file);
+        return (file, 0, StopReason::SegmentMissing { segment_id });
+    }
+    let place = first_break
+        .map(|broken| broken.place)
+        .or_else(|| parts.first().map(|part| part.place))
+        .or_else(|| claims.first().map(|(place, _)| *place))
+        .unwrap_or(0);
+    let scan = &scans[place];
+    match scan.stop {
+        StopReason::Sealed { next, .. } if (next.0 as usize) < scans.len() => {
+            let next_scan = &scans[next.0 as usize];
+            (next, 0, if next_scan.stop_block == 0 { next_scan.stop } else { scan.stop })
+        }
+        reason => (scan.file, scan.stop_block * config.block_bytes as u64, reason),
+    }
+}
+
 /// Builds the result from the chain.
 fn assemble(config: &ValidConfig, scans: &[SegmentScan], parts: &[Part], file_count: u32) -> Recovered {
     let mut recovered = Recovered::empty(config, file_count);
@@ -194,7 +214,9 @@ fn assemble(config: &ValidConfig, scans: &[SegmentScan], parts: &[Part], file_co
         }
     }
     let in_log = |file: FileNumber| parts.iter().any(|part| scans[part.place].file == file);
-    recovered.free_files = scans.iter().map(|scan| scan.file).filter(|file| !in_log(*file)).collect();
+    let mut free: Vec<&SegmentScan> = scans.iter().filter(|scan| !in_log(scan.file)).collect();
+    free.sort_by_key(|scan| (scan.segment_id, scan.file)); // never used ones first, then the oldest
+    recovered.free_files = free.into_iter().map(|scan| scan.file).collect();
     let ids = scans.iter().flat_map(|scan| scan.segment_id.into_iter().chain(scan.claims.keys().copied()));
     recovered.next_segment_id = ids.max().unwrap_or(0) + 1;
     let Some(top) = parts.first() else { return recovered };

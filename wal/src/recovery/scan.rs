@@ -12,7 +12,7 @@ use crate::batch::{self, BatchHeader, FLAG_SEAL, HEADER_BYTES, HeaderError};
 use crate::config::ValidConfig;
 use crate::disk::FileNumber;
 use crate::index::Location;
-use crate::record::{self, FLAG_COPY, HARD_STATE_BYTES, HardState, Kind, RecordView};
+use crate::record::{self, HARD_STATE_BYTES, HardState, Kind, RecordView};
 
 /// One record of a batch, as far as the index needs it.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +92,12 @@ pub enum StopReason {
     /// A batch that would reach beyond the segment.
     #[error("the batch would end behind the segment")]
     Bounds,
+    /// No file holds the segment.
+    #[error("segment {segment_id}, which is still needed, is in none of the files")]
+    SegmentMissing {
+        /// The segment.
+        segment_id: u64,
+    },
     /// The header is intact, its records are not.
     #[error("records of the batch are damaged")]
     Body,
@@ -284,31 +290,44 @@ impl Scanner<'_> {
         count == header.record_count && crc == header.records_crc
     }
 
-    /// Accepts the batch if every damaged record is a hard state whose other copy is intact. A batch holds exactly one
-    /// record and one copy per group, so the damaged ones are known to be hard states when their number is exactly the
-    /// number of missing counterparts. A batch whose whole content is known may be kept whether or not it was durable.
+    /// Accepts the batch if every damaged record is a hard state whose other copy is intact. A batch holds its hard states
+    /// and, at its end and in the same order, their copies: what a damaged one was can be built from its counterpart, and
+    /// the digest in the header then proves that this is what was written (and that no record is a stale one of an earlier
+    /// use of the file). A batch whose whole content is known may be kept whether or not it was durable.
     fn read_salvaging(&self, header: &BatchHeader, start: u64, body: &[u8], scan: &mut SegmentScan) -> bool {
-        let (mut offset, mut count, mut damaged) = (0, 0, 0);
-        let mut copies: BTreeMap<u32, (bool, bool)> = BTreeMap::new();
+        let mut offset = 0;
+        let mut heads: Vec<[u8; 8]> = Vec::new();
+        // Place among the heads, and the state if it is intact.
+        let mut states: Vec<(usize, Option<(u32, HardState)>)> = Vec::new();
         while offset < body.len() {
-            count += 1;
-            let parsed = record::parse(&body[offset..]).ok().flatten();
-            let Some((view, consumed)) = parsed else {
-                damaged += 1;
+            let Ok(Some((view, consumed))) = record::parse(&body[offset..]) else {
+                states.push((heads.len(), None));
+                heads.push([0; 8]);
                 offset += HARD_STATE_BYTES;
                 continue;
             };
-            if view.kind == Kind::HardState {
-                let seen = copies.entry(view.group).or_default();
-                if view.flags & FLAG_COPY == 0 { seen.0 = true } else { seen.1 = true }
+            if let Ok(state) = record::hard_state(&view) {
+                states.push((heads.len(), Some((view.group, state))));
             }
             if !note_record(header, start + offset as u64, &view, scan) {
                 return false;
             }
+            heads.push(record::head(view.bytes));
             offset += consumed;
         }
-        let missing = copies.values().filter(|(first, second)| first != second).count();
-        offset == body.len() && count == header.record_count && damaged > 0 && damaged == missing
+        if offset != body.len() || heads.len() != header.record_count as usize || !states.len().is_multiple_of(2) {
+            return false;
+        }
+        let half = states.len() / 2;
+        for place in 0..states.len() {
+            let counterpart = states[(place + half) % states.len()].1;
+            let (at, state) = states[place];
+            let Some((group, expected)) = state.or(counterpart) else { return false };
+            let mut built = [0; HARD_STATE_BYTES];
+            record::write_hard_state(&mut built, group, expected, place >= half);
+            heads[at] = record::head(&built);
+        }
+        heads.iter().fold(0, |crc, head| batch::digest(crc, head)) == header.records_crc
     }
 
     /// Collects what the blocks behind the last intact batch claim.

@@ -1,0 +1,292 @@
+//! What the tests share: a small WAL on a disk in memory, and a model of what it must hold.
+//!
+//! Off the data path.
+#![allow(dead_code)] // each test file uses its own part
+
+use std::collections::BTreeMap;
+
+use ringraft_wal::mem::{MemDisk, Survival};
+use ringraft_wal::{
+    Accepted, Config, Durable, EntryBytes, FileNumber, HardState, Identity, Recovered, RecoveryError, ValidConfig, Wal,
+    WalError,
+};
+
+pub(crate) const BLOCK: usize = 512;
+
+pub(crate) fn identity() -> Identity {
+    Identity { cluster: *b"sixteen bytes id", node: 7, shard: 3 }
+}
+
+/// Segments of 32 blocks of 512 bytes, batches up to 4 blocks.
+pub(crate) fn small() -> Config {
+    Config {
+        block_bytes: BLOCK,
+        segment_bytes: 32 * BLOCK as u64,
+        segments_max: 64,
+        segments_ready: 2,
+        batch_bytes_max: 4 * BLOCK,
+        record_bytes_max: 8 * BLOCK,
+        flushes_in_flight_max: 2,
+        backlog_bytes_max: 64 * BLOCK,
+        cache_bytes_max: 1 << 20,
+    }
+}
+
+pub(crate) fn config() -> ValidConfig {
+    small().validate(identity()).unwrap()
+}
+
+/// The payload of an entry, different for every term and index.
+pub(crate) fn payload(group: u32, term: u64, index: u64, bytes: usize) -> Vec<u8> {
+    let mut state = u64::from(group) << 40 ^ term << 20 ^ index;
+    let mut out = Vec::with_capacity(bytes);
+    while out.len() < bytes {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        out.push((state >> 33) as u8);
+    }
+    out
+}
+
+/// A WAL with its disk and everything it reported.
+pub(crate) struct Log {
+    pub(crate) config: ValidConfig,
+    pub(crate) disk: MemDisk,
+    pub(crate) wal: Wal<MemDisk>,
+    pub(crate) durables: Vec<Durable>,
+}
+
+impl Log {
+    pub(crate) fn new(config: ValidConfig) -> Self {
+        let disk = MemDisk::new(&config, 3);
+        Self::open(config, disk).unwrap().0
+    }
+
+    pub(crate) fn open(config: ValidConfig, mut disk: MemDisk) -> Result<(Self, Recovered), RecoveryError> {
+        let recovered = disk.recover(&config)?;
+        let wal = Wal::new(config.clone(), recovered.clone(), &mut disk);
+        Ok((Self { config, disk, wal, durables: Vec::new() }, recovered))
+    }
+
+    pub(crate) fn try_entry(&mut self, group: u32, term: u64, index: u64, bytes: usize) -> Result<Accepted, WalError> {
+        self.wal.begin_entry(group, term, index, bytes, &mut self.disk)?;
+        let payload = payload(group, term, index, bytes);
+        let (left, right) = payload.split_at(bytes / 3);
+        self.wal.put(left);
+        self.wal.put(right);
+        self.wal.finish_entry(1)
+    }
+
+    pub(crate) fn entry(&mut self, group: u32, term: u64, index: u64, bytes: usize) -> u64 {
+        self.try_entry(group, term, index, bytes).unwrap().sequence
+    }
+
+    pub(crate) fn hard_state(&mut self, group: u32, term: u64, voted_for: Option<u64>) -> u64 {
+        self.wal.append_hard_state(group, term, voted_for, &mut self.disk).unwrap().sequence
+    }
+
+    pub(crate) fn submit(&mut self) {
+        self.wal.submit(&mut self.disk).unwrap();
+    }
+
+    /// Ends all operations until nothing waits any more.
+    pub(crate) fn flush(&mut self) {
+        loop {
+            self.submit();
+            if self.disk.pending().is_empty() {
+                return;
+            }
+            self.disk.run(&mut self.wal, &mut self.durables).unwrap();
+        }
+    }
+
+    /// One entry, flushed on its own.
+    pub(crate) fn flushed_entry(&mut self, group: u32, term: u64, index: u64, bytes: usize) {
+        self.entry(group, term, index, bytes);
+        self.flush();
+    }
+
+    /// Entries `first..=last` of term 1, each flushed on its own.
+    pub(crate) fn flushed_entries(&mut self, group: u32, first: u64, last: u64, bytes: usize) {
+        for index in first..=last {
+            self.flushed_entry(group, 1, index, bytes);
+        }
+    }
+
+    /// Ends the `place`-th pending operation.
+    pub(crate) fn finish(&mut self, place: usize) {
+        let completion = self.disk.finish(place);
+        self.wal.complete(completion, &mut self.durables, &mut self.disk).unwrap();
+    }
+
+    /// The disk after a crash in which nothing unfinished survives.
+    pub(crate) fn crashed(&self) -> MemDisk {
+        self.disk.crash(&mut |_, _| Survival::Lost)
+    }
+}
+
+/// What a recovery must find: (term, index) of the entries and the hard state of each group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Model {
+    pub(crate) groups: BTreeMap<u32, ModelGroup>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ModelGroup {
+    pub(crate) entries: Vec<(u64, u64, u32)>,
+    pub(crate) hard_state: Option<HardState>,
+}
+
+impl Model {
+    pub(crate) fn entry(&mut self, group: u32, term: u64, index: u64, bytes: usize) {
+        let entries = &mut self.groups.entry(group).or_default().entries;
+        entries.retain(|(_, known, _)| *known < index);
+        entries.push((term, index, bytes as u32 + 32));
+    }
+
+    pub(crate) fn hard_state(&mut self, group: u32, current_term: u64, voted_for: Option<u64>) {
+        self.groups.entry(group).or_default().hard_state = Some(HardState { current_term, voted_for });
+    }
+
+    pub(crate) fn of(recovered: &Recovered) -> Self {
+        let groups = recovered.groups.iter().map(|(group, found)| {
+            let entries = found.entries.iter().map(|entry| (entry.term, entry.index, entry.length)).collect();
+            (*group, ModelGroup { entries, hard_state: found.hard_state })
+        });
+        Self { groups: groups.collect() }
+    }
+
+    /// The same without entries below `first` of each group: a recovery may find more old entries than a host still wants.
+    pub(crate) fn from_index(mut self, first: &BTreeMap<u32, u64>) -> Self {
+        for (group, found) in &mut self.groups {
+            let from = first.get(group).copied().unwrap_or(0);
+            found.entries.retain(|(_, index, _)| *index >= from);
+        }
+        self
+    }
+
+    /// Without groups that hold nothing.
+    pub(crate) fn compact(mut self) -> Self {
+        self.groups.retain(|_, found| !found.entries.is_empty() || found.hard_state.is_some());
+        self
+    }
+}
+
+/// Checks every entry of every group byte for byte, from the cache or the disk.
+pub(crate) fn check_bytes(log: &mut Log, model: &Model) {
+    for (group, found) in &model.groups {
+        for (term, index, length) in &found.entries {
+            let expected = payload(*group, *term, *index, *length as usize - 32);
+            match log.wal.entry_bytes(*group, *index) {
+                EntryBytes::Cached(bytes) => assert_eq!(ringraft_wal::record::payload(bytes), &expected[..]),
+                EntryBytes::OnDisk => {
+                    let bytes = read(log, *group, *index, 1);
+                    assert_eq!(ringraft_wal::record::payload(&bytes), &expected[..]);
+                }
+                EntryBytes::Missing => panic!("entry {index} of group {group} is missing"),
+            }
+        }
+    }
+}
+
+/// Reads entries from the disk.
+pub(crate) fn read(log: &mut Log, group: u32, index: u64, bytes_max: usize) -> Vec<u8> {
+    let ticket = log.wal.read_entries(group, index, bytes_max, &mut log.disk).unwrap();
+    let reads = log.disk.run(&mut log.wal, &mut log.durables).unwrap();
+    let done = reads.into_iter().find(|done| done.ticket == ticket).expect("the read ended");
+    done.result.unwrap()
+}
+
+/// Recovers, and recovers what that recovery left: both must agree.
+pub(crate) fn recover_twice(config: &ValidConfig, disk: &MemDisk) -> Recovered {
+    let first = disk.recover(config).unwrap();
+    let second = disk.recover(config).unwrap();
+    assert_eq!(Model::of(&first), Model::of(&second));
+    first
+}
+
+/// The bytes of a block.
+pub(crate) fn block(disk: &mut MemDisk, file: u32, block: u64) -> &mut [u8] {
+    let start = block as usize * BLOCK;
+    &mut disk.files_mut().get_mut(&FileNumber(file)).unwrap()[start..start + BLOCK]
+}
+
+/// A log that remembers what its content must be after every batch.
+pub(crate) struct Tracked {
+    pub(crate) log: Log,
+    pub(crate) model: Model,
+    /// The content if the log ends with this batch.
+    states: BTreeMap<u64, Model>,
+    /// The first index each group still wants.
+    pub(crate) first: BTreeMap<u32, u64>,
+}
+
+impl Tracked {
+    pub(crate) fn new(config: ValidConfig) -> Self {
+        let states = [(0, Model::default())].into_iter().collect();
+        Self { log: Log::new(config), model: Model::default(), states, first: BTreeMap::new() }
+    }
+
+    fn note(&mut self, sequence: u64) {
+        self.states.insert(sequence, self.model.clone());
+    }
+
+    pub(crate) fn next_index(&self, group: u32) -> u64 {
+        let last = self.model.groups.get(&group).and_then(|found| found.entries.last()).map(|entry| entry.1);
+        last.map_or(1, |last| last + 1).max(self.first.get(&group).copied().unwrap_or(1))
+    }
+
+    pub(crate) fn entry(&mut self, group: u32, term: u64, index: u64, bytes: usize) -> bool {
+        match self.log.try_entry(group, term, index, bytes) {
+            Ok(accepted) => {
+                self.model.entry(group, term, index, bytes);
+                self.note(accepted.sequence);
+                true
+            }
+            Err(error) => {
+                assert!(error.is_retryable(), "{error}");
+                false
+            }
+        }
+    }
+
+    pub(crate) fn hard_state(&mut self, group: u32, term: u64, voted_for: Option<u64>) {
+        let (wal, disk) = (&mut self.log.wal, &mut self.log.disk);
+        if let Ok(accepted) = wal.append_hard_state(group, term, voted_for, disk) {
+            self.model.hard_state(group, term, voted_for);
+            self.note(accepted.sequence);
+        }
+    }
+
+    pub(crate) fn reclaim(&mut self, group: u32, before_index: u64) {
+        self.log.wal.reclaim(group, before_index);
+        let first = self.first.entry(group).or_default();
+        *first = (*first).max(before_index);
+    }
+
+    /// Checks a crashed disk: nothing durable lost, nothing half there; returns what was found.
+    pub(crate) fn check(&self, disk: &MemDisk) -> Recovered {
+        let recovered = match disk.recover(&self.log.config) {
+            Ok(recovered) => recovered,
+            Err(error) => panic!("a crash must always be recoverable: {error}"),
+        };
+        let last = recovered.last_sequence();
+        assert!(last >= self.log.wal.durable_sequence(), "acknowledged batches are lost");
+        assert!(last <= self.log.wal.submitted_sequence(), "batches nobody submitted");
+        let expected = self.states.range(..=last).next_back().map(|(_, model)| model.clone()).unwrap_or_default();
+        let expected = expected.from_index(&self.first).compact();
+        assert_eq!(Model::of(&recovered).from_index(&self.first).compact(), expected, "after batch {last}");
+        recovered
+    }
+
+    /// Goes on from a crashed disk.
+    pub(crate) fn reopen(&self, disk: MemDisk) -> Self {
+        let found = self.check(&disk);
+        let (mut log, _) = Log::open(self.log.config.clone(), disk).unwrap();
+        for (group, first) in &self.first {
+            log.wal.reclaim(*group, *first);
+        }
+        let model = Model::of(&found);
+        let states = [(found.last_sequence(), model.clone())].into_iter().collect();
+        Self { log, model, states, first: self.first.clone() }
+    }
+}

@@ -1,0 +1,418 @@
+//! Whose data a directory holds: made once at `--init`, compared at every start, locked while the node runs.
+//!
+//! Off the data path.
+//! Invariants: a node starts only over a directory that says it is this node's, of this cluster, with the same values of
+//! all settings the nodes share; an empty directory is never taken for a node's without `--init`, since a lost disk
+//! looks like that and a node that forgot its vote and log must not come back under its id; the file is durable before
+//! anything else is written.
+//! It does not read the log.
+//!
+//! ```text
+//!  data_dir/identity.json   who this is          made in a temporary file: write, fsync, rename, fsync of the directory
+//!  data_dir/LOCK            held while running   (an advisory lock, gone with the process)
+//!  wal_dir/identity.json    the same again, when the log is elsewhere: two directories cannot be mixed up
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{ValidNodeConfig, digest_of};
+use crate::exit;
+
+const FILE: &str = "identity.json";
+const TEMPORARY_FILE: &str = "identity.json.new";
+const LOCK: &str = "LOCK";
+
+/// Version of the file and of the directory's layout.
+const FORMAT: u32 = 1;
+
+/// What the file says. Values are kept one by one, so that a mismatch can name both sides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    format: u32,
+    node: u64,
+    /// See [`ValidNodeConfig::shared_values`].
+    shared: BTreeMap<String, String>,
+    /// Over all of the above: tells damage from difference.
+    digest: String,
+}
+
+impl Stored {
+    fn of(config: &ValidNodeConfig) -> Self {
+        let shared: BTreeMap<_, _> =
+            config.shared_values().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let mut stored = Self { format: FORMAT, node: config.id, shared, digest: String::new() };
+        stored.digest = stored.own_digest();
+        stored
+    }
+
+    fn own_digest(&self) -> String {
+        let head = [("format", self.format.to_string()), ("node", self.node.to_string())];
+        let head = head.iter().map(|(key, value)| (*key, value.as_str()));
+        let shared = self.shared.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        format!("{:016x}", digest_of(head.chain(shared)))
+    }
+}
+
+/// Why a directory is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// There is no node in it.
+    #[error(
+        "{path} holds no node (no {FILE}): give --init once to create one there. \
+         If this node ran before, its disk is not mounted or was lost: then do not, but replace the replica"
+    )]
+    NotInitialised {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// `--init` over an existing node.
+    #[error("{path} already holds node {node}: start without --init")]
+    AlreadyInitialised {
+        /// The directory.
+        path: PathBuf,
+        /// The node in it.
+        node: u64,
+    },
+    /// `--init` over something else's data.
+    #[error("{path} is not empty (it has `{found}`) and holds no node: name an empty directory")]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+        /// Something in it.
+        found: String,
+    },
+    /// The directory says one thing, the configuration another.
+    #[error(
+        "{path} was made with {key} = `{stored}` but the configuration says `{configured}`: \
+         correct the configuration, or name the right directory"
+    )]
+    Mismatch {
+        /// The directory.
+        path: PathBuf,
+        /// What differs.
+        key: String,
+        /// In the directory.
+        stored: String,
+        /// In the configuration.
+        configured: String,
+    },
+    /// The file is damaged.
+    #[error("{path} is damaged: {problem}. Restore it from another copy of this node's data, or replace the replica")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Another process uses the directory.
+    #[error("{path} is in use by another process: stop it, or give this node a directory of its own")]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The operating system refuses.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl IdentityError {
+    /// The process exit code.
+    #[must_use]
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::NotInitialised { .. } | Self::AlreadyInitialised { .. } | Self::NotEmpty { .. } => exit::USAGE,
+            Self::Mismatch { .. } => exit::IDENTITY_MISMATCH,
+            Self::Damaged { .. } => exit::DATA_CORRUPT,
+            Self::Locked { .. } => exit::LOCKED,
+            Self::Io { .. } => exit::CANNOT_START,
+        }
+    }
+
+    /// Whether the same start may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Locked { .. } | Self::Io { .. })
+    }
+
+    /// The node cannot start.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        true
+    }
+}
+
+/// A directory that is this node's, locked until this is dropped.
+#[derive(Debug)]
+pub struct Identity {
+    created: bool,
+    _lock: File,
+}
+
+impl Identity {
+    /// Opens the data directory, or creates the node in it when the configuration says `init`.
+    ///
+    /// # Errors
+    /// [`IdentityError`]; nothing was changed unless it is `Io`.
+    pub fn open(config: &ValidNodeConfig) -> Result<Self, IdentityError> {
+        let data_directory = config.data_dir.as_path();
+        let expected = Stored::of(config);
+        if config.init {
+            check_empty(data_directory, None)?;
+            if let Some(wal_directory) = config.wal_dir.as_deref() {
+                check_empty(wal_directory, Some(&expected))?;
+            }
+            create_directory(data_directory)?;
+        } else {
+            check(data_directory, &expected)?;
+            if let Some(wal_directory) = config.wal_dir.as_deref() {
+                check(wal_directory, &expected)?;
+            }
+        }
+        let lock = lock(data_directory)?;
+        if config.init {
+            // The data directory last: with its file there, the node exists.
+            let wal_directory = config.wal_directory();
+            create_directory(&wal_directory)?;
+            if config.wal_dir.is_some() {
+                write(&wal_directory, &expected)?;
+            }
+            write(data_directory, &expected)?;
+        }
+        Ok(Self { created: config.init, _lock: lock })
+    }
+
+    /// Whether this start created the node.
+    #[must_use]
+    pub fn created(&self) -> bool {
+        self.created
+    }
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
+    let path = path.to_owned();
+    move |source| IdentityError::Io { action, path, source }
+}
+
+/// What the directory says it is; `None` when there is no directory or no file.
+fn read(directory: &Path) -> Result<Option<Stored>, IdentityError> {
+    let path = directory.join(FILE);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Err(IdentityError::Damaged { path, problem: String::from("it is not text") });
+        }
+        Err(error) => return Err(io_error("read", &path)(error)),
+    };
+    let damaged = |problem: String| IdentityError::Damaged { path: path.clone(), problem };
+    let stored: Stored = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    if stored.digest != stored.own_digest() {
+        return Err(damaged(format!("its digest is {}, its values make {}", stored.digest, stored.own_digest())));
+    }
+    Ok(Some(stored))
+}
+
+fn check(directory: &Path, expected: &Stored) -> Result<(), IdentityError> {
+    match read(directory)? {
+        Some(stored) => compare(directory, &stored, expected),
+        None => Err(IdentityError::NotInitialised { path: directory.to_owned() }),
+    }
+}
+
+fn compare(directory: &Path, stored: &Stored, expected: &Stored) -> Result<(), IdentityError> {
+    let mismatch = |key: &str, stored: String, configured: String| {
+        Err(IdentityError::Mismatch { path: directory.to_owned(), key: key.to_owned(), stored, configured })
+    };
+    if stored.format != expected.format {
+        return mismatch("format", stored.format.to_string(), expected.format.to_string());
+    }
+    // The cluster first: of another cluster, everything else differs too.
+    let keys = ["cluster_id"].into_iter().chain(stored.shared.keys().chain(expected.shared.keys()).map(String::as_str));
+    for key in keys {
+        let (here, configured) = (stored.shared.get(key), expected.shared.get(key));
+        if here != configured {
+            let text = |value: Option<&String>| value.cloned().unwrap_or_else(|| String::from("(nothing)"));
+            return mismatch(key, text(here), text(configured));
+        }
+    }
+    if stored.node != expected.node {
+        return mismatch("id", stored.node.to_string(), expected.node.to_string());
+    }
+    Ok(())
+}
+
+/// Checks that a node can be created there. A log directory with this very identity and nothing else is what a creation
+/// that was interrupted leaves.
+fn check_empty(directory: &Path, interrupted: Option<&Stored>) -> Result<(), IdentityError> {
+    if let Some(stored) = read(directory)?
+        && Some(&stored) != interrupted
+    {
+        return Err(IdentityError::AlreadyInitialised { path: directory.to_owned(), node: stored.node });
+    }
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error("read the directory", directory)(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(io_error("read the directory", directory))?;
+        let name = entry.file_name();
+        let own = [FILE, TEMPORARY_FILE, LOCK, "lost+found"].iter().any(|own| name == *own);
+        // The log's directory is made before the identity; only an empty one is ours.
+        let empty_directory = name == "wal" && std::fs::read_dir(entry.path()).is_ok_and(|mut list| list.next().is_none());
+        if !own && !empty_directory {
+            let found = name.to_string_lossy().into_owned();
+            return Err(IdentityError::NotEmpty { path: directory.to_owned(), found });
+        }
+    }
+    Ok(())
+}
+
+fn create_directory(directory: &Path) -> Result<(), IdentityError> {
+    std::fs::create_dir_all(directory).map_err(io_error("create the directory", directory))?;
+    match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
+        _ => Ok(()),
+    }
+}
+
+fn sync_directory(directory: &Path) -> Result<(), IdentityError> {
+    File::open(directory).and_then(|opened| opened.sync_all()).map_err(io_error("sync the directory", directory))
+}
+
+fn lock(directory: &Path) -> Result<File, IdentityError> {
+    let path = directory.join(LOCK);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(io_error("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(IdentityError::Locked { path: directory.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
+    }
+}
+
+fn write(directory: &Path, stored: &Stored) -> Result<(), IdentityError> {
+    let (path, temporary) = (directory.join(FILE), directory.join(TEMPORARY_FILE));
+    let text = serde_json::to_string_pretty(stored).expect("plain maps and numbers");
+    File::create(&temporary)
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .map_err(io_error("write", &temporary))?;
+    std::fs::rename(&temporary, &path).map_err(io_error("rename to", &path))?;
+    sync_directory(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::NodeConfig;
+
+    fn config(directory: &Path, change: impl FnOnce(&mut NodeConfig)) -> ValidNodeConfig {
+        let mut config = NodeConfig { id: 1, data_dir: directory.to_owned(), ..NodeConfig::default() };
+        let text = "cluster_id = \"00112233445566778899aabbccddeeff\"\npeers = \"1=a:1,2=b:1,3=c:1\"";
+        config.assign_file(Path::new("test"), text).unwrap();
+        change(&mut config);
+        config.validate().unwrap()
+    }
+
+    fn init(config: &mut NodeConfig) {
+        config.init = true;
+    }
+
+    fn code(result: Result<Identity, IdentityError>) -> i32 {
+        result.unwrap_err().exit_code()
+    }
+
+    #[test]
+    fn a_node_is_created_once_and_found_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node");
+        let error = Identity::open(&config(&path, |_| {})).unwrap_err();
+        assert!(matches!(error, IdentityError::NotInitialised { .. }), "{error}");
+        assert!(!path.exists(), "a refused start changes nothing");
+        assert!(Identity::open(&config(&path, init)).unwrap().created());
+        assert!(path.join("wal").is_dir());
+        assert!(!Identity::open(&config(&path, |_| {})).unwrap().created());
+        let again = Identity::open(&config(&path, init)).unwrap_err();
+        assert!(matches!(again, IdentityError::AlreadyInitialised { node: 1, .. }), "{again}");
+    }
+
+    #[test]
+    fn the_directory_is_locked_while_the_node_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let running = Identity::open(&config(directory.path(), init)).unwrap();
+        assert_eq!(code(Identity::open(&config(directory.path(), |_| {}))), exit::LOCKED);
+        drop(running);
+        Identity::open(&config(directory.path(), |_| {})).unwrap();
+    }
+
+    #[test]
+    fn a_difference_is_named_with_both_values() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(Identity::open(&config(directory.path(), init)).unwrap());
+        let open = |change: fn(&mut NodeConfig)| Identity::open(&config(directory.path(), change));
+        let error = open(|config| config.groups = 4).unwrap_err();
+        assert!(error.to_string().contains("was made with groups = `1` but the configuration says `4`"), "{error}");
+        assert_eq!(error.exit_code(), exit::IDENTITY_MISMATCH);
+        let error = open(|config| config.id = 2).unwrap_err();
+        assert!(error.to_string().contains("id = `1` but the configuration says `2`"), "{error}");
+        let error = open(|config| config.cluster_id.0[0] = 9).unwrap_err();
+        assert!(error.to_string().contains("cluster_id = `0011"), "{error}");
+        assert_eq!(code(open(|config| config.session_window_max = 9)), exit::IDENTITY_MISMATCH);
+        open(|config| config.tick_ms = 30).unwrap();
+    }
+
+    #[test]
+    fn other_data_and_damage_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("photo.jpg"), "x").unwrap();
+        let error = Identity::open(&config(directory.path(), init)).unwrap_err();
+        assert!(error.to_string().contains("photo.jpg"), "{error}");
+        std::fs::remove_file(directory.path().join("photo.jpg")).unwrap();
+        drop(Identity::open(&config(directory.path(), init)).unwrap());
+        let file = directory.path().join(FILE);
+        let text = std::fs::read_to_string(&file).unwrap();
+        for damaged in [text.replace("\"groups\": \"1\"", "\"groups\": \"2\""), text[..text.len() / 2].to_owned()] {
+            std::fs::write(&file, damaged).unwrap();
+            assert_eq!(code(Identity::open(&config(directory.path(), |_| {}))), exit::DATA_CORRUPT);
+            assert_eq!(code(Identity::open(&config(directory.path(), init))), exit::DATA_CORRUPT);
+        }
+    }
+
+    #[test]
+    fn a_log_directory_elsewhere_belongs_to_the_same_node() {
+        let directory = tempfile::tempdir().unwrap();
+        let (data, wal) = (directory.path().join("data"), directory.path().join("wal-disk"));
+        let with_wal = |change: fn(&mut NodeConfig)| {
+            config(&data, |config| {
+                config.wal_dir = Some(wal.clone());
+                change(config);
+            })
+        };
+        drop(Identity::open(&with_wal(init)).unwrap());
+        drop(Identity::open(&with_wal(|_| {})).unwrap());
+        std::fs::remove_file(wal.join(FILE)).unwrap();
+        let error = Identity::open(&with_wal(|_| {})).unwrap_err();
+        assert!(error.to_string().contains("wal-disk"), "{error}");
+        // A creation that was interrupted before the data directory had its file may be repeated.
+        std::fs::remove_file(data.join(FILE)).unwrap();
+        drop(Identity::open(&with_wal(init)).unwrap());
+        drop(Identity::open(&with_wal(|_| {})).unwrap());
+    }
+}

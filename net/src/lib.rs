@@ -6,7 +6,8 @@
 //! slots ── key -> slot -> group -> shard          limits ── bounds of everything received
 //! frame ── bytes <-> frames                       wire ──── frames <-> messages, read in place
 //! handshake ── who talks to whom                  link ──── outgoing queue and backoff of a peer
-//! client ── core without I/O, tokio adapter       socket, glommio ── options, connections
+//! buffer ─── bytes of a connection                socket, glommio ── options, connections
+//! client ── core without I/O, tokio adapter
 //! ```
 //!
 //! Invariants: everything that decides (`frame`, `wire`, `handshake`, `link`, `client::core`) has no I/O, clock or ambient
@@ -14,7 +15,13 @@
 //!
 //! It knows neither the log nor the consensus core.
 
+pub mod buffer;
+pub mod client;
 pub mod frame;
+pub mod glommio;
+pub mod handshake;
 pub mod limits;
+pub mod link;
 pub mod slots;
+pub mod socket;
 pub mod wire;

@@ -23,6 +23,7 @@ use crate::report::{self, Report, Round, RunFacts, SystemReport};
 use crate::system::{Sampler, ServerProcess, listening_processes};
 use crate::target::etcd::EtcdTarget;
 use crate::target::redis::RedisTarget;
+use crate::target::ringraft::RingraftTarget;
 use crate::target::{Target, TargetError, TargetFacts};
 use crate::workload::{OperationKind, Workload, WorkloadOptions};
 use crate::{hgrm, host, plot};
@@ -179,7 +180,7 @@ impl System {
     fn connect(&self, args: &BenchArgs, clock: MonotonicClock) -> Result<Box<dyn Target>, TargetError> {
         let connections = args.connections as usize;
         Ok(match self.name {
-            TargetName::Ringraft => connect_ringraft(&self.endpoints, args, clock)?,
+            TargetName::Ringraft => Box::new(RingraftTarget::connect(&self.endpoints, connections, clock)?),
             TargetName::Etcd => Box::new(EtcdTarget::connect(&self.endpoints, connections, clock)?),
             TargetName::Redis => Box::new(RedisTarget::connect(&self.endpoints[0], connections, clock)?),
         })
@@ -292,13 +293,4 @@ fn write_files(folder: &Path, report: &Report, systems: &[System]) -> Result<(),
         _ => format!("closed loop, {} clients x {}", first.clients, first.pipeline),
     };
     write("latency.svg", &plot::svg(&format!("{load}, {} B values", first.value_bytes), &series)?)
-}
-
-fn connect_ringraft(
-    endpoints: &[String],
-    args: &BenchArgs,
-    clock: MonotonicClock,
-) -> Result<Box<dyn Target>, TargetError> {
-    let _ = (args, clock);
-    Err(TargetError::Connect { address: endpoints.join(","), reason: "not linked yet".to_owned() })
 }

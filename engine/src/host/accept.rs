@@ -38,7 +38,7 @@ pub(super) async fn accept_forever(host: Rc<Host>, local: Rc<Local>, listener: T
     loop {
         match listener.accept().await {
             Ok(stream) => {
-                if let Err(error) = ringraft_net::socket::configure(&stream, &ringraft_net::socket::Options::default()) {
+                if let Err(error) = stream.set_nodelay(true) {
                     warn!(%error, "cannot set the options of a connection");
                 }
                 glommio::spawn_local(welcome(Rc::clone(&host), Rc::clone(&local), Stream::new(stream))).detach();
@@ -169,7 +169,7 @@ pub(super) async fn connect(address: SocketAddr) -> Result<Stream, String> {
     let stream = TcpStream::connect_timeout(address, CONNECT_PATIENCE)
         .await
         .map_err(|error| format!("cannot connect to {address}: {error}"))?;
-    ringraft_net::socket::configure(&stream, &ringraft_net::socket::Options::default())
+    stream.set_nodelay(true)
         .map_err(|error| format!("cannot set the options of the connection to {address}: {error}"))?;
     Ok(Stream::new(stream))
 }

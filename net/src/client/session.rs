@@ -1,49 +1,104 @@
-//! The client's side of a session: numbers for requests and the lowest one that is not answered.
+//! Session of one group: numbers for writes, so that a repeated one takes effect once.
 //!
-//! Off the data path of the server; on the hot path of a client.
-//! Invariants: a sequence is given to one request only and stays with it through every retry; `acknowledged` never
-//! passes a request that may still be sent again (thesis 6.3).
+//! Off the data path of a node.
+//!
+//! ```text
+//!   acknowledged = base            next
+//!        |                           |
+//!        v                           v
+//!        [ - ][ x ][ - ][ x ][ x ]        - unanswered, x answered
+//! ```
+//!
+//! Invariants: a sequence is given once per session; `base` is the lowest unanswered one, or `next` when all are answered;
+//! there are never more than `window_max` sequences between them.
+//!
+//! It sends nothing.
 
 use std::collections::VecDeque;
 
-/// An open session in one group.
+/// How far a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// There is none; the next write opens one.
+    Closed,
+    /// Its opening is under way.
+    Opening,
+    /// Open.
+    Open {
+        /// Its id.
+        client: u64,
+    },
+}
+
+/// Numbers of one write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Numbers {
+    pub(super) client: u64,
+    pub(super) sequence: u64,
+    pub(super) acknowledged: u64,
+    pub(super) generation: u32,
+}
+
+/// The current session of a group.
 #[derive(Debug)]
 pub(super) struct Session {
-    pub(super) client: u64,
-    /// Lowest sequence that is not answered.
+    pub(super) state: State,
+    /// Counts the sessions of this group.
+    pub(super) generation: u32,
     base: u64,
-    /// Whether `base + place` is answered.
+    /// For each sequence from `base` on: answered.
     answered: VecDeque<bool>,
 }
 
 impl Session {
-    pub(super) fn new(client: u64) -> Self {
-        Self { client, base: 1, answered: VecDeque::new() }
+    pub(super) fn new() -> Self {
+        Self { state: State::Closed, generation: 0, base: 1, answered: VecDeque::new() }
     }
 
-    /// A number for a new request, unless `window` requests are between it and the lowest unanswered one.
-    pub(super) fn next(&mut self, window: usize) -> Option<u64> {
-        if self.answered.len() >= window {
+    /// The group gave a session.
+    pub(super) fn opened(&mut self, client: u64) {
+        self.state = State::Open { client };
+        self.generation = self.generation.wrapping_add(1);
+        self.base = 1;
+        self.answered.clear();
+    }
+
+    /// Numbers for a new write; `None`: not open, or the window is full.
+    #[inline]
+    pub(super) fn assign(&mut self, window_max: usize) -> Option<Numbers> {
+        let State::Open { client } = self.state else { return None };
+        if self.answered.len() >= window_max {
             return None;
         }
         self.answered.push_back(false);
-        Some(self.base + self.answered.len() as u64 - 1)
+        let sequence = self.base + self.answered.len() as u64 - 1;
+        Some(Numbers { client, sequence, acknowledged: self.base, generation: self.generation })
     }
 
-    /// All below are answered.
-    pub(super) fn acknowledged(&self) -> u64 {
-        self.base
+    /// Whether a sequence given by session `generation` is of the session that is open now.
+    pub(super) fn is_current(&self, generation: u32) -> bool {
+        matches!(self.state, State::Open { .. }) && generation == self.generation
     }
 
-    /// A request will not be sent again.
-    pub(super) fn answer(&mut self, sequence: u64) {
-        if let Some(answered) = sequence.checked_sub(self.base).and_then(|place| self.answered.get_mut(place as usize))
-        {
+    /// A write has been answered, or will never be sent again.
+    #[inline]
+    pub(super) fn finish(&mut self, generation: u32, sequence: u64) {
+        if generation != self.generation || sequence < self.base {
+            return;
+        }
+        if let Some(answered) = self.answered.get_mut((sequence - self.base) as usize) {
             *answered = true;
         }
         while self.answered.front() == Some(&true) {
             self.answered.pop_front();
             self.base += 1;
+        }
+    }
+
+    /// The group does not know session `generation` any more.
+    pub(super) fn expired(&mut self, generation: u32) {
+        if generation == self.generation && matches!(self.state, State::Open { .. }) {
+            self.state = State::Closed;
         }
     }
 }
@@ -53,18 +108,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn acknowledged_waits_for_the_lowest_unanswered() {
-        let mut session = Session::new(9);
-        assert_eq!((session.next(3), session.next(3), session.next(3)), (Some(1), Some(2), Some(3)));
-        assert_eq!(session.next(3), None, "the window is full");
-        session.answer(2);
-        assert_eq!(session.acknowledged(), 1);
-        session.answer(1);
-        assert_eq!(session.acknowledged(), 3);
-        session.answer(1);
-        assert_eq!(session.next(3), Some(4));
-        session.answer(3);
-        session.answer(4);
-        assert_eq!(session.acknowledged(), 5);
+    fn acknowledged_is_the_lowest_unanswered() {
+        let mut session = Session::new();
+        assert_eq!(session.assign(4), None);
+        session.opened(77);
+        let numbers: Vec<_> = (0..4).map(|_| session.assign(4).unwrap()).collect();
+        assert_eq!(numbers.iter().map(|n| (n.sequence, n.acknowledged)).collect::<Vec<_>>(), [(1, 1), (2, 1), (3, 1), (4, 1)]);
+        assert_eq!(session.assign(4), None, "the window is full");
+        session.finish(1, 2);
+        assert_eq!(session.assign(4), None, "the lowest is still unanswered");
+        session.finish(1, 1);
+        assert_eq!(session.assign(4).map(|n| (n.sequence, n.acknowledged)), Some((5, 3)));
+        session.finish(0, 3);
+        session.finish(1, 1);
+        assert_eq!(session.assign(4).map(|n| (n.sequence, n.acknowledged)), Some((6, 3)));
+    }
+
+    #[test]
+    fn a_new_session_starts_over() {
+        let mut session = Session::new();
+        session.opened(1);
+        let old = session.assign(4).unwrap();
+        session.expired(old.generation);
+        assert_eq!(session.state, State::Closed);
+        session.opened(2);
+        assert!(!session.is_current(old.generation));
+        session.expired(old.generation);
+        assert_eq!(session.assign(4).map(|n| (n.client, n.sequence)), Some((2, 1)));
     }
 }

@@ -1,0 +1,189 @@
+//! From a configuration to running shards: recover the WAL, restore the groups, listen, start the tasks.
+//!
+//! Off the data path.
+//! Invariants: nothing listens before recovery is done; a shard that fails makes the others stop too.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use glommio::net::TcpListener;
+use ringraft_net::wire::{NodeInfo, Topology};
+use ringraft_wal::glommio::{Completions, FlushMethod, OpenError, Opened};
+use tracing::{error, info};
+
+use super::accept::{self, Local};
+use super::executor::Host;
+use super::peer::Sender;
+use super::signal::Signal;
+use super::watchdog::TurnCounter;
+use super::{HostError, executor_builder};
+use crate::config::{FlushMethod as FlushSetting, ValidNodeConfig};
+use crate::exit;
+use crate::shard::restore::ConsensusSettings;
+use crate::shard::{Shard, ShardSettings};
+
+/// One executor's thread.
+pub(super) type ShardThread = glommio::ExecutorJoinHandle<Result<(), HostError>>;
+
+/// Rounds of the start-up test that chooses the flush method.
+const MEASURE_ROUNDS: usize = 64;
+
+/// Starts the executor of one shard.
+pub(super) fn spawn(
+    shard: u16,
+    config: Arc<ValidNodeConfig>,
+    counter: TurnCounter,
+    stop: Arc<AtomicBool>,
+) -> Result<ShardThread, HostError> {
+    let cpu = config.cpu(shard);
+    let spin = Duration::from_micros(config.spin_before_park_us);
+    executor_builder(&format!("shard-{shard}"), cpu, spin)
+        .ring_depth(config.io_ring_depth as usize)
+        .io_memory(config.io_memory_bytes as usize)
+        .spawn(move || async move {
+            let result = run_shard(shard, &config, counter, Arc::clone(&stop)).await;
+            if let Err(error) = &result {
+                error!(shard, %error, "the shard stops, and the node with it");
+            }
+            stop.store(true, Ordering::Relaxed);
+            result
+        })
+        .map_err(|error| HostError::Executor { shard, reason: error.to_string() })
+}
+
+async fn run_shard(
+    shard: u16,
+    config: &ValidNodeConfig,
+    counter: TurnCounter,
+    stop: Arc<AtomicBool>,
+) -> Result<(), HostError> {
+    let work = Signal::default();
+    let notify = work.clone();
+    let completions = Completions::new(move || notify.raise());
+    let opened = open_wal(shard, config, completions.clone()).await?;
+    let start_error = |reason: String| HostError::Start { shard, reason, exit_code: exit::CANNOT_START };
+    let machine = restore(shard, config, opened).map_err(start_error)?;
+    let listener = listen(shard, config).map_err(start_error)?;
+    let local = Rc::new(local(shard, config));
+    let host = Host::new(machine, work, completions, counter);
+    for node in config.other_nodes() {
+        let address = resolve(&config.address(node, shard).unwrap_or_default()).map_err(start_error)?;
+        let sender = Sender::new(node, address);
+        host.senders.borrow_mut().push(Rc::clone(&sender));
+        glommio::spawn_local(sender.run(Rc::clone(&host), Rc::clone(&local))).detach();
+    }
+    let acceptor = glommio::spawn_local(accept::accept_forever(Rc::clone(&host), Rc::clone(&local), listener)).detach();
+    let tick = Duration::from_millis(config.tick_ms);
+    glommio::spawn_local(Rc::clone(&host).tick_forever(tick, stop)).detach();
+    glommio::spawn_local(Rc::clone(&host).turn_forever()).detach();
+    info!(node = config.id, shard, "serving");
+    host.finished.wait().await;
+    acceptor.cancel();
+    let failed = host.failed.borrow_mut().take();
+    failed.map_or(Ok(()), |fatal| Err(HostError::Fatal { shard, fatal }))
+}
+
+async fn open_wal(shard: u16, config: &ValidNodeConfig, completions: Completions) -> Result<Opened, HostError> {
+    let directory = config.wal_directory().join(format!("shard-{shard}"));
+    let failed = |error: OpenError| {
+        let exit_code = match &error {
+            OpenError::Recovery { .. } => exit::DATA_CORRUPT,
+            OpenError::Locked { .. } => exit::LOCKED,
+            _ => exit::CANNOT_START,
+        };
+        HostError::Start { shard, reason: error.to_string(), exit_code }
+    };
+    let wal = config.wal(shard);
+    let method = match config.flush_method {
+        FlushSetting::Fdatasync => FlushMethod::Fdatasync,
+        FlushSetting::Dsync => FlushMethod::DsyncWrite,
+        FlushSetting::Auto => {
+            std::fs::create_dir_all(&directory).map_err(|error| HostError::Start {
+                shard,
+                reason: format!("cannot create {}: {error}", directory.display()),
+                exit_code: exit::CANNOT_START,
+            })?;
+            let measured = ringraft_wal::glommio::measure(&directory, wal.block_bytes, MEASURE_ROUNDS).await;
+            measured.map_err(failed)?.better()
+        }
+    };
+    let opened = ringraft_wal::glommio::open(&directory, &wal, method, completions).await.map_err(failed)?;
+    let entries: usize = opened.recovered.groups.values().map(|group| group.entries.len()).sum();
+    info!(shard, ?method, entries, directory = %directory.display(), "the write-ahead log is open");
+    for note in &opened.recovered.notes {
+        info!(shard, %note, "recovery");
+    }
+    Ok(opened)
+}
+
+fn restore(
+    shard: u16,
+    config: &ValidNodeConfig,
+    opened: Opened,
+) -> Result<Shard<ringraft_wal::glommio::GlommioDisk>, String> {
+    let limits = config.limits();
+    let settings = ShardSettings {
+        node: config.node(),
+        shard,
+        shards: config.shards,
+        groups: config.groups,
+        peers: config.other_nodes(),
+        addresses: config.addresses(),
+        limits: limits.client(),
+        waiting_max: config.proposals_max as usize,
+        connections_max: config.connections_max as usize,
+        reply_bytes_max: config.reply_bytes_max as usize,
+        peer_queue_bytes_max: config.peer_queue_bytes_max as usize,
+        disk_stall_ticks: config.ticks(config.disk_stall_ms),
+        digest_ticks: config.ticks(config.digest_ms),
+        first_election_ticks: FIRST_ELECTION_TICKS,
+    };
+    let consensus = ConsensusSettings {
+        election_ticks_min: config.election_ticks_min,
+        election_ticks_max: config.election_ticks_max,
+        heartbeat_ticks: config.heartbeat_ticks,
+        append_bytes_max: config.append_bytes_max,
+        inflight_bytes_max: config.inflight_bytes_max,
+        uncommitted_bytes_max: config.uncommitted_bytes_max,
+        entry_bytes_max: config.entry_bytes_max as usize,
+        seed: config.cluster_digest() ^ config.id.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+    };
+    Shard::restore(settings, &consensus, limits, config.wal(shard), opened.recovered, opened.disk).map_err(|error| error.to_string())
+}
+
+/// A brand-new group's preferred leader waits this long for the links to stand.
+const FIRST_ELECTION_TICKS: u32 = 8;
+
+fn local(shard: u16, config: &ValidNodeConfig) -> Local {
+    let nodes =
+        config.addresses().into_iter().map(|(node, addresses)| NodeInfo { node: node.0, addresses }).collect();
+    Local {
+        cluster: config.cluster_id.0,
+        node: config.node(),
+        shard,
+        config_digest: config.cluster_digest(),
+        members: config.nodes(),
+        topology: Topology {
+            groups: config.groups,
+            shards: config.shards,
+            nodes,
+            leaders: vec![None; config.groups as usize],
+        },
+        seed: config.id << 16 | u64::from(shard),
+    }
+}
+
+fn resolve(address: &str) -> Result<SocketAddr, String> {
+    let mut found = address.to_socket_addrs().map_err(|error| format!("cannot resolve {address}: {error}"))?;
+    found.next().ok_or_else(|| format!("{address} resolves to no address"))
+}
+
+fn listen(shard: u16, config: &ValidNodeConfig) -> Result<TcpListener, String> {
+    let address = config.listen_address(shard);
+    let resolved = resolve(&address)?;
+    TcpListener::bind(resolved)
+        .map_err(|error| format!("cannot listen on {address}: {error}; is another process using the port?"))
+}

@@ -39,33 +39,47 @@ enum Event {
     Heal,
 }
 
-fn event(nodes: u64) -> impl Strategy<Value = Event> {
+/// An event and how much work goes well after it: without the latter nothing would ever be committed, and without the
+/// times it is 0 nothing would ever go wrong.
+fn event(nodes: u64) -> impl Strategy<Value = (Event, u8)> {
     use Event::*;
     let node = 1..=nodes;
-    prop_oneof![
-        6 => node.clone().prop_map(Tick),
-        6 => (1_u8..12).prop_map(TickAll),
-        30 => any::<u16>().prop_map(Deliver),
-        8 => Just(DeliverAll),
-        8 => node.clone().prop_map(DeliverTo),
+    let event = prop_oneof![
+        3 => node.clone().prop_map(Tick),
+        8 => (1_u8..12).prop_map(TickAll),
+        12 => any::<u16>().prop_map(Deliver),
+        4 => Just(DeliverAll),
+        4 => node.clone().prop_map(DeliverTo),
         4 => any::<u16>().prop_map(Drop),
         4 => any::<u16>().prop_map(Duplicate),
-        16 => (node.clone(), 1_u8..5).prop_map(|(node, records)| Flush(node, records)),
-        6 => Just(FlushAll),
+        6 => (node.clone(), 1_u8..5).prop_map(|(node, records)| Flush(node, records)),
+        3 => Just(FlushAll),
         16 => (1_u16..900).prop_map(Propose),
-        3 => (node.clone(), 1_u16..900).prop_map(|(node, length)| ProposeTo(node, length)),
+        4 => (node.clone(), 1_u16..900).prop_map(|(node, length)| ProposeTo(node, length)),
         4 => Just(Read),
-        3 => node.clone().prop_map(ReadOf),
-        4 => node.clone().prop_map(Campaign),
-        6 => node.clone().prop_map(Contest),
+        6 => node.clone().prop_map(ReadOf),
+        2 => node.clone().prop_map(Campaign),
+        8 => node.clone().prop_map(Contest),
         1 => node.clone().prop_map(StepDown),
         2 => (node.clone(), node.clone()).prop_map(|(node, peer)| Unreachable(node, peer)),
         4 => (node.clone(), 0_u8..4).prop_map(|(node, keep)| Crash(node, keep)),
-        6 => node.clone().prop_map(Start),
+        8 => node.clone().prop_map(Start),
         2 => (node.clone(), node.clone()).prop_map(|(from, to)| Cut(from, to)),
         3 => node.prop_map(Isolate),
         4 => Just(Heal),
-    ]
+    ];
+    (event, prop_oneof![3 => Just(0_u8), 3 => 1_u8..6, 3 => 6_u8..40])
+}
+
+/// Delivers the oldest messages one by one, and flushes a node now and then.
+fn work(cluster: &mut Cluster, steps: u8) {
+    let members = cluster.membership.members();
+    for step in 0..steps as usize {
+        cluster.deliver_at(0);
+        if step % 2 == 1 {
+            cluster.flush(members[step / 2 % members.len()], usize::MAX);
+        }
+    }
 }
 
 fn perform(cluster: &mut Cluster, event: Event) {
@@ -189,9 +203,10 @@ fn converge(cluster: &mut Cluster) {
     assert!(cluster.node(leader.0).reads.is_empty(), "liveness: reads are answered");
 }
 
-fn play(mut cluster: Cluster, events: &[Event]) {
-    for (number, event) in events.iter().enumerate() {
+fn play(mut cluster: Cluster, events: &[(Event, u8)]) {
+    for (number, (event, steps)) in events.iter().enumerate() {
         perform(&mut cluster, *event);
+        work(&mut cluster, *steps);
         cluster.trace.clear();
         if number % 16 == 0 {
             cluster.oracle.logs_match(&cluster.nodes.values());

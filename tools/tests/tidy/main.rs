@@ -19,7 +19,7 @@ const LONG_FILES: [(&str, usize); 0] = [];
 /// Functions longer than the rule: (path, function, lines).
 const LONG_FUNCTIONS: [(&str, &str, usize); 0] = [];
 /// The one file that enters archived bytes.
-const ARCHIVE_DOOR: &str = "net/src/wire/mod.rs";
+const ARCHIVE_DOOR: &str = "net/src/wire/archive.rs";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tools/ lies in the root").to_owned()

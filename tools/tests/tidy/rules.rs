@@ -7,18 +7,18 @@
 use crate::scan::{self, Place};
 
 /// One file, read and blanked.
-pub struct SourceFile {
+pub(crate) struct SourceFile {
     /// From the root of the repository, with `/`.
-    pub path: String,
+    pub(crate) path: String,
     /// As it is on disk.
-    pub text: String,
+    pub(crate) text: String,
     /// Without comments and literals; empty unless it is Rust.
-    pub code: String,
+    pub(crate) code: String,
 }
 
 impl SourceFile {
     /// A file with these contents.
-    pub fn new(path: &str, text: &str) -> Self {
+    pub(crate) fn new(path: &str, text: &str) -> Self {
         let code = if path.ends_with(".rs") { scan::code(text) } else { String::new() };
         Self { path: path.to_owned(), text: text.to_owned(), code }
     }
@@ -63,7 +63,7 @@ fn crate_of(
 }
 
 /// Crates import in one direction only.
-pub fn import_directions(files: &[SourceFile]) -> Vec<String> {
+pub(crate) fn import_directions(files: &[SourceFile]) -> Vec<String> {
     let mut broken = Vec::new();
     for file in files {
         let Some((package, _, allowed, for_tests)) = crate_of(&file.path) else { continue };
@@ -114,7 +114,7 @@ fn dependencies(manifest: &str) -> Vec<(String, String)> {
 }
 
 /// `ringraft-raft` has no dependencies and says so to the compiler.
-pub fn raft_stands_alone(files: &[SourceFile]) -> Vec<String> {
+pub(crate) fn raft_stands_alone(files: &[SourceFile]) -> Vec<String> {
     let mut broken = Vec::new();
     for file in files {
         if file.path == "engine/raft/Cargo.toml" {
@@ -132,7 +132,7 @@ pub fn raft_stands_alone(files: &[SourceFile]) -> Vec<String> {
 }
 
 /// glommio is named only where hosts live.
-pub fn glommio_only_in_hosts(files: &[SourceFile]) -> Vec<String> {
+pub(crate) fn glommio_only_in_hosts(files: &[SourceFile]) -> Vec<String> {
     let folders = [
         "engine/src/host/",
         "wal/tests/",
@@ -149,13 +149,13 @@ pub fn glommio_only_in_hosts(files: &[SourceFile]) -> Vec<String> {
 }
 
 /// tokio is named only in adapters and in the binaries' crates.
-pub fn tokio_only_in_adapters(files: &[SourceFile]) -> Vec<String> {
+pub(crate) fn tokio_only_in_adapters(files: &[SourceFile]) -> Vec<String> {
     let folders = ["engine/gateway/", "bench/", "tools/"];
     crate_only_where(files, "tokio", |file| file.is_named("tokio.rs") || file.is_under(&folders))
 }
 
 /// rkyv is named only by the wire formats (their tests, benches and fuzz targets included).
-pub fn rkyv_only_on_the_wire(files: &[SourceFile]) -> Vec<String> {
+pub(crate) fn rkyv_only_on_the_wire(files: &[SourceFile]) -> Vec<String> {
     let folders = ["net/src/wire/", "net/tests/", "net/benches/", "net/fuzz/"];
     crate_only_where(files, "rkyv", |file| file.is_under(&folders))
 }
@@ -171,7 +171,7 @@ fn crate_only_where(files: &[SourceFile], name: &str, allowed: impl Fn(&SourceFi
 }
 
 /// Archived bytes are entered through `door` alone.
-pub fn one_door_to_archives(files: &[SourceFile], door: &str) -> Vec<String> {
+pub(crate) fn one_door_to_archives(files: &[SourceFile], door: &str) -> Vec<String> {
     let ways_in = [
         "access",
         "access_mut",
@@ -194,7 +194,7 @@ pub fn one_door_to_archives(files: &[SourceFile], door: &str) -> Vec<String> {
 }
 
 /// What decides has no clock, no lock, no thread, no map of random order.
-pub fn deciders_are_pure(files: &[SourceFile]) -> Vec<String> {
+pub(crate) fn deciders_are_pure(files: &[SourceFile]) -> Vec<String> {
     let deciders = [
         "engine/raft/src/",
         "engine/src/group/",
@@ -223,7 +223,7 @@ pub fn deciders_are_pure(files: &[SourceFile]) -> Vec<String> {
 }
 
 /// `unsafe` stands only in files of the list, and each of the list needs it.
-pub fn unsafe_only_in_named_files(files: &[SourceFile], named: &[&str]) -> Vec<String> {
+pub(crate) fn unsafe_only_in_named_files(files: &[SourceFile], named: &[&str]) -> Vec<String> {
     let mut broken = Vec::new();
     for file in files {
         let places = scan::word(&file.code, "unsafe");
@@ -239,13 +239,13 @@ pub fn unsafe_only_in_named_files(files: &[SourceFile], named: &[&str]) -> Vec<S
 }
 
 /// Every Rust file begins by saying what it is.
-pub fn every_file_has_its_head(files: &[SourceFile]) -> Vec<String> {
+pub(crate) fn every_file_has_its_head(files: &[SourceFile]) -> Vec<String> {
     let headless = files.iter().filter(|file| file.is_rust() && !file.text.starts_with("//! "));
     headless.map(|file| format!("{}:1: must begin with `//! ` and what the file is", file.path)).collect()
 }
 
 /// No macro that stands for work undone or left behind.
-pub fn nothing_left_undone(files: &[SourceFile]) -> Vec<String> {
+pub(crate) fn nothing_left_undone(files: &[SourceFile]) -> Vec<String> {
     let mut broken = Vec::new();
     for file in files {
         for name in ["todo", "unimplemented", "dbg"] {
@@ -258,14 +258,14 @@ pub fn nothing_left_undone(files: &[SourceFile]) -> Vec<String> {
 }
 
 /// Longest file and longest function, in lines.
-pub const FILE_LINES_MAX: usize = 600;
+pub(crate) const FILE_LINES_MAX: usize = 600;
 /// See [`FILE_LINES_MAX`].
-pub const FUNCTION_LINES_MAX: usize = 70;
+pub(crate) const FUNCTION_LINES_MAX: usize = 70;
 /// An exception must not allow more lines than this beyond what is there: it shrinks with the code.
 const SLACK_LINES: usize = 20;
 
 /// Files are short. Exceptions are (path, lines).
-pub fn files_are_short(files: &[SourceFile], exceptions: &[(&str, usize)]) -> Vec<String> {
+pub(crate) fn files_are_short(files: &[SourceFile], exceptions: &[(&str, usize)]) -> Vec<String> {
     let mut broken = Vec::new();
     for file in files.iter().filter(|file| file.is_rust()) {
         let allowed = exceptions.iter().find(|(path, _)| *path == file.path).map(|(_, lines)| *lines);
@@ -277,7 +277,7 @@ pub fn files_are_short(files: &[SourceFile], exceptions: &[(&str, usize)]) -> Ve
 }
 
 /// Functions are short. Exceptions are (path, function, lines).
-pub fn functions_are_short(files: &[SourceFile], exceptions: &[(&str, &str, usize)]) -> Vec<String> {
+pub(crate) fn functions_are_short(files: &[SourceFile], exceptions: &[(&str, &str, usize)]) -> Vec<String> {
     let mut broken = Vec::new();
     let mut met = Vec::new();
     for file in files.iter().filter(|file| file.is_rust()) {

@@ -5,7 +5,7 @@
 //! What it does not do: parse. Macros that make functions are not expanded.
 
 /// What a source says once comments, strings and characters are blanked out; line breaks stay.
-pub fn code(source: &str) -> String {
+pub(crate) fn code(source: &str) -> String {
     let bytes = source.as_bytes();
     let mut kept = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -110,17 +110,17 @@ fn is_word(byte: u8) -> bool {
 
 /// One place where a word stands in code.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// Counted from 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// Code of the same line before the word.
-    pub before: String,
+    pub(crate) before: String,
     /// Code of the same line after the word.
-    pub after: String,
+    pub(crate) after: String,
 }
 
 /// Every place where `word` stands as a whole word in blanked `code`.
-pub fn word(code: &str, word: &str) -> Vec<Place> {
+pub(crate) fn word(code: &str, word: &str) -> Vec<Place> {
     let mut places = Vec::new();
     for (number, line) in code.lines().enumerate() {
         for (start, _) in line.match_indices(word) {
@@ -136,31 +136,31 @@ pub fn word(code: &str, word: &str) -> Vec<Place> {
 
 impl Place {
     /// The word is a module of ours here: declared by `mod`, or reached as `something::word`.
-    pub fn is_own_module(&self) -> bool {
+    pub(crate) fn is_own_module(&self) -> bool {
         let before = self.before.trim_end();
         let path = before.strip_suffix("::").is_some_and(|owner| owner.bytes().last().is_some_and(is_word));
         path || before.ends_with(" mod") || before == "mod"
     }
 
     /// The word calls a macro here.
-    pub fn is_macro(&self) -> bool {
+    pub(crate) fn is_macro(&self) -> bool {
         self.after.starts_with('!')
     }
 }
 
 /// A function and its extent.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Function {
+pub(crate) struct Function {
     /// Its name alone.
-    pub name: String,
+    pub(crate) name: String,
     /// Where `fn` stands, from 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// From the line of `fn` to the line of its closing brace.
-    pub lines: usize,
+    pub(crate) lines: usize,
 }
 
 /// Every function with a body in blanked `code`.
-pub fn functions(code: &str) -> Vec<Function> {
+pub(crate) fn functions(code: &str) -> Vec<Function> {
     let bytes = code.as_bytes();
     let mut found = Vec::new();
     for (start, _) in code.match_indices("fn ") {

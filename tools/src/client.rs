@@ -1,0 +1,124 @@
+//! What the client commands share: where the cluster is, one operation, its answer.
+//!
+//! Off the data path.
+//! Invariant: a failure says whether the operation may have been done.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use clap::Args;
+use ringraft_net::wire::{Consistency, Operation, OperationResult, Position};
+use ringraft_tools::local_cluster::ClusterFile;
+use ringraft_tools::probe::Connection;
+use serde_json::{Value, json};
+
+/// Where the cluster is and how to talk to it.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// Addresses of some nodes, `host:port,host:port`; the others are learnt from them.
+    #[arg(long, visible_alias = "addr", value_name = "ADDRESSES", value_delimiter = ',')]
+    #[arg(env = "RINGRAFT_ENDPOINTS", required_unless_present = "dir")]
+    endpoints: Vec<String>,
+    /// Folder of a cluster made by `ringraft cluster start`; goes before --endpoints.
+    #[arg(long, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
+    /// Longest time for the whole operation, retries included, in milliseconds.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    timeout_ms: u64,
+    /// One JSON object instead of plain text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Target {
+    /// Some addresses to begin with.
+    pub(crate) fn endpoints(&self) -> Result<Vec<String>> {
+        match &self.dir {
+            Some(directory) => Ok(ClusterFile::read(directory)?.endpoints()),
+            None => Ok(self.endpoints.clone()),
+        }
+    }
+
+    /// Every address of the cluster, as one of its nodes tells.
+    pub(crate) fn all_addresses(&self) -> Result<Vec<String>> {
+        if let Some(directory) = &self.dir {
+            return Ok(ClusterFile::read(directory)?.addresses());
+        }
+        let mut errors = Vec::new();
+        for endpoint in &self.endpoints {
+            match Connection::open(endpoint) {
+                Ok((_, welcome)) => {
+                    return Ok(welcome.topology.nodes.into_iter().flat_map(|node| node.addresses).collect());
+                }
+                Err(error) => errors.push(format!("{endpoint}: {error:#}")),
+            }
+        }
+        bail!("no endpoint answers: {}", errors.join("; "))
+    }
+}
+
+/// Why an operation has no answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It was not done.
+    NotDone(String),
+    /// It may have been done or may yet be.
+    Unknown(String),
+}
+
+impl Failure {
+    /// Whether it may have been done.
+    pub(crate) fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown(_))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotDone(reason) => write!(formatter, "not done: {reason}"),
+            Self::Unknown(reason) => write!(formatter, "outcome unknown, it may have been done: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What became of one operation.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Its result.
+    pub(crate) result: OperationResult,
+    /// Where it stands in the history.
+    position: Position,
+}
+
+impl Answer {
+    /// The object with the position in it.
+    pub(crate) fn with_position(&self, mut object: Value) -> Value {
+        let Position { group, index, position } = self.position;
+        object["position"] = json!({ "group": group, "index": index, "position": position });
+        object
+    }
+
+    /// The error for a result of another operation.
+    pub(crate) fn unexpected(&self) -> anyhow::Error {
+        anyhow!("the server answered another operation: {:?}", self.result)
+    }
+}
+
+/// One operation, linearizable.
+pub(crate) fn execute(target: &Target, operation: Operation) -> Result<Answer> {
+    run(target, operation, Consistency::Linearizable)
+}
+
+/// One read of whatever a replica has.
+pub(crate) fn execute_stale(target: &Target, operation: Operation) -> Result<Answer> {
+    run(target, operation, Consistency::Stale)
+}
+
+fn run(_target: &Target, _operation: Operation, _consistency: Consistency) -> Result<Answer> {
+    bail!("pending")
+}

@@ -1,0 +1,141 @@
+//! `ringraft bench`: loads a cluster and reports; starts one for the run if none is given.
+//!
+//! Off the data path.
+//! Invariant: a cluster that was started here is stopped and its folder removed, also after ^C; should this process be
+//! killed, its nodes stop by themselves.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use ringraft_bench::{BenchArgs, Report, ServerProcess};
+use ringraft_tools::local_cluster::{Lifetime, LocalCluster, Shape};
+use rustix::fs::statfs;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use tempfile::TempDir;
+
+use super::Outcome;
+
+const START_PATIENCE: Duration = Duration::from_secs(30);
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// What a shell reports of a process that ^C ended.
+const INTERRUPTED_EXIT_CODE: i32 = 130;
+/// File systems that live in memory, by their magic numbers: tmpfs and ramfs.
+const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+
+/// Loads a cluster, by default a temporary one of three nodes on this machine, and reports throughput and latency.
+/// Exit code 0 only if every operation succeeded.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    bench: BenchArgs,
+    /// Where the temporary cluster's folder is made: must be a real disk [default: the temporary folder, or the current
+    /// folder if that is in memory]
+    #[arg(long, value_name = "FOLDER", help_heading = "Local cluster", conflicts_with = "endpoints")]
+    dir: Option<PathBuf>,
+    /// Nodes of the temporary cluster
+    #[arg(long, value_parser = ["1", "3", "5", "7"], default_value = "3", help_heading = "Local cluster")]
+    nodes: String,
+    /// Raft groups of the temporary cluster [default: one for each shard]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16_384), help_heading = "Local cluster")]
+    groups: Option<u32>,
+    /// Executors of each of its nodes
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Local cluster")]
+    shards: u16,
+    /// Further arguments of each of its nodes, behind `--`
+    #[arg(last = true, value_name = "NODE ARGUMENTS")]
+    node_arguments: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &Bench) -> Result<Outcome> {
+    let stop = stop_flag()?;
+    let report = if arguments.bench.needs_cluster() {
+        with_local_cluster(arguments, &stop)?
+    } else {
+        ringraft_bench::run_until(&arguments.bench, &[], &arguments.bench.endpoints, &stop)?
+    };
+    report.print(arguments.bench.json)?;
+    Ok(Outcome::of(report.ok()))
+}
+
+/// Raised by the first ^C (or SIGTERM): the run ends early and everything is cleaned up. The second one ends the process.
+fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        let set_up = flag::register_conditional_shutdown(signal, INTERRUPTED_EXIT_CODE, Arc::clone(&stop));
+        set_up.and_then(|_| flag::register(signal, Arc::clone(&stop))).context("cannot set up a signal handler")?;
+    }
+    Ok(stop)
+}
+
+fn with_local_cluster(arguments: &Bench, stop: &AtomicBool) -> Result<Report> {
+    arguments.bench.validate()?;
+    let parent = arguments.dir.clone().unwrap_or_else(real_folder);
+    let folder = TempDir::with_prefix_in("ringraft-bench-", &parent);
+    let folder = folder.with_context(|| format!("cannot make a folder in {}", parent.display()))?;
+    let executable = std::env::current_exe().context("cannot find the own binary")?;
+    let shape = Shape {
+        nodes: arguments.nodes.parse()?,
+        groups: arguments.groups.unwrap_or(u32::from(arguments.shards)),
+        shards: arguments.shards,
+        base_port: None,
+        node_arguments: arguments.node_arguments.clone(),
+    };
+    let mut cluster = LocalCluster::create(folder.path(), &executable, Lifetime::Tied, &shape)?;
+    cluster.start()?;
+    cluster.wait_until_serving(START_PATIENCE)?;
+    let processes = servers(&mut cluster);
+    let report = ringraft_bench::run_until(&arguments.bench, &processes, &cluster.file().endpoints(), stop);
+    let ended = report_ended(&mut cluster);
+    cluster.stop(STOP_PATIENCE)?;
+    drop(cluster);
+    folder.close().context("cannot remove the folder of the cluster")?;
+    report.with_context(|| format!("the run gave no report{ended}"))
+}
+
+fn servers(cluster: &mut LocalCluster) -> Vec<ServerProcess> {
+    let ids: Vec<u64> = cluster.file().nodes.iter().map(|node| node.id).collect();
+    ids.into_iter().filter_map(|node| cluster.running_pid(node).map(|pid| ServerProcess { pid, node })).collect()
+}
+
+/// Says on standard error which nodes ended by themselves during the run; the text for an error message.
+fn report_ended(cluster: &mut LocalCluster) -> String {
+    let ids: Vec<u64> = cluster.file().nodes.iter().map(|node| node.id).collect();
+    let mut text = String::new();
+    for id in ids {
+        if let Some(status) = cluster.exit_status(id) {
+            text.push_str(&format!("\nnode {id} ended by itself ({status}){}", cluster.log_tail(id)));
+        }
+    }
+    if !text.is_empty() {
+        eprintln!("ringraft:{text}");
+    }
+    text
+}
+
+/// The temporary folder, or the current one if that lives in memory: an fdatasync there would cost nothing.
+fn real_folder() -> PathBuf {
+    let temporary = std::env::temp_dir();
+    if is_in_memory(&temporary) { PathBuf::from(".") } else { temporary }
+}
+
+fn is_in_memory(folder: &Path) -> bool {
+    statfs(folder).is_ok_and(|found| IN_MEMORY.contains(&found.f_type))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_is_not_taken_for_memory_and_shm_is() {
+        assert!(!is_in_memory(Path::new("/proc")));
+        if Path::new("/dev/shm").exists() {
+            assert!(is_in_memory(Path::new("/dev/shm")));
+        }
+    }
+}

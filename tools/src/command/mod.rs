@@ -1,0 +1,169 @@
+//! The command line: its subcommands, and what they share.
+//!
+//! Off the data path.
+//! Invariant: results go to standard output, everything else to standard error.
+
+mod bench;
+mod cas;
+mod cluster;
+mod completions;
+mod delete;
+mod doctor;
+mod get;
+mod node;
+mod put;
+mod status;
+mod wal;
+
+use std::io::{Read, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use serde_json::{Value, json};
+
+use crate::client;
+
+const EXAMPLES: &str = "\
+Examples:
+  ringraft bench --duration 10s                   load a temporary three-node cluster and report
+  ringraft cluster start --dir ./cluster          three nodes on this machine
+  ringraft put --dir ./cluster greeting hello
+  ringraft get --dir ./cluster greeting
+  ringraft cluster stop --dir ./cluster
+  ringraft doctor --data-dir /var/lib/ringraft    can this machine run a node
+
+Exit codes of client commands: 0 done, 1 failed, 2 wrong usage, 3 key not found, 4 value not as expected,
+5 outcome unknown (it may have been done). Those of `node` are in `ringraft node --help`.";
+
+/// ringraft: a durable, linearizable, replicated key-value store.
+#[derive(Debug, Parser)]
+#[command(name = "ringraft", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Node(Box<node::Node>),
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
+    Bench(Box<bench::Bench>),
+    Put(put::Put),
+    Get(get::Get),
+    Delete(delete::Delete),
+    Cas(cas::Cas),
+    Status(status::Status),
+    #[command(subcommand)]
+    Wal(wal::Wal),
+    Doctor(doctor::Doctor),
+    Completions(completions::Completions),
+}
+
+/// The exit code of a command that ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome(u8);
+
+/// Done.
+pub(crate) const SUCCESS: Outcome = Outcome(0);
+/// Ran, and the answer is no.
+pub(crate) const FAILURE: Outcome = Outcome(1);
+/// The key has no value.
+pub(crate) const NOT_FOUND: Outcome = Outcome(3);
+/// The value was not the expected one.
+pub(crate) const COMPARE_FAILED: Outcome = Outcome(4);
+/// The operation may or may not have been done.
+pub(crate) const OUTCOME_UNKNOWN: Outcome = Outcome(5);
+
+impl Outcome {
+    /// Success or failure.
+    pub(crate) fn of(good: bool) -> Self {
+        if good { SUCCESS } else { FAILURE }
+    }
+}
+
+/// Runs what was asked for; errors go to standard error with everything that caused them.
+pub(crate) fn run(cli: Cli) -> ExitCode {
+    let result = match cli.command {
+        Command::Node(arguments) => return node::run(&arguments),
+        Command::Cluster(arguments) => cluster::run(arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Put(arguments) => put::run(arguments),
+        Command::Get(arguments) => get::run(&arguments),
+        Command::Delete(arguments) => delete::run(arguments),
+        Command::Cas(arguments) => cas::run(arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Wal(arguments) => wal::run(arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+    };
+    match result {
+        Ok(Outcome(code)) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("ringraft: {error:#}");
+            let unknown = error.downcast_ref::<client::Failure>().is_some_and(client::Failure::is_unknown);
+            ExitCode::from(if unknown { OUTCOME_UNKNOWN.0 } else { FAILURE.0 })
+        }
+    }
+}
+
+/// A key or value from the command line; `-` reads standard input to its end.
+fn argument_bytes(argument: &str) -> Result<Vec<u8>> {
+    if argument != "-" {
+        return Ok(argument.as_bytes().to_vec());
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read standard input")?;
+    Ok(bytes)
+}
+
+/// Puts bytes into an object: as text under `name` if they are UTF-8, else in hexadecimal under `name_hex`.
+fn put_bytes(object: &mut Value, name: &str, bytes: Option<&[u8]>) {
+    match bytes.map(std::str::from_utf8) {
+        None => object[name] = Value::Null,
+        Some(Ok(text)) => object[name] = json!(text),
+        Some(Err(_)) => {
+            let hexadecimal: String = bytes.unwrap_or_default().iter().map(|byte| format!("{byte:02x}")).collect();
+            object[format!("{name}_hex")] = json!(hexadecimal);
+        }
+    }
+}
+
+/// Bytes to standard output, as they are.
+fn print_bytes(bytes: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        fn walk(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Examples:") && help.contains("ringraft "), "{path} has no examples");
+            command.get_subcommands().for_each(|inner| walk(inner, &path));
+        }
+        walk(&Cli::command(), "");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_shown_in_hexadecimal() {
+        let mut object = json!({});
+        put_bytes(&mut object, "a", Some(b"text"));
+        put_bytes(&mut object, "b", Some(&[0xff, 0x01]));
+        put_bytes(&mut object, "c", None);
+        assert_eq!(object, json!({ "a": "text", "b_hex": "ff01", "c": null }));
+    }
+}

@@ -1,0 +1,89 @@
+//! `ringraft node`: one node of a cluster.
+//!
+//! Off the data path: it reads the configuration and hands over to the engine's host.
+
+use std::io::{self, IsTerminal, Read};
+use std::process::ExitCode;
+use std::thread;
+
+use clap::Args;
+use ringraft_engine::config::NodeArgs;
+use ringraft_engine::host;
+use rustix::process::{Signal, getpid, kill_process};
+
+const EXAMPLES: &str = "\
+Examples:
+  ringraft node --id 1 --cluster-id 000102030405060708090a0b0c0d0e0f --data-dir /var/lib/ringraft --init \\
+      --peers 1=10.0.0.1:7100,2=10.0.0.2:7100,3=10.0.0.3:7100
+  ringraft node --config /etc/ringraft.toml
+  RINGRAFT_ID=1 ringraft node --config /etc/ringraft.toml --log-level debug
+
+Exit codes: 0 stopped gracefully, 64 wrong usage or configuration, 65 the log is damaged, 66 the data directory is
+another node's or cluster's, 70 a write or a flush failed, 71 a shard stalled, 72 the state differs from the leader's,
+73 the environment does not allow to start, 74 the data directory is in use. tools/RUNBOOK.md says what to do.";
+
+/// Runs one node until SIGTERM or SIGINT.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Node {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// Stop when standard input ends: with a pipe from its parent, the node does not outlive it.
+    #[arg(long, hide = true)]
+    stop_on_stdin_end: bool,
+}
+
+pub(crate) fn run(arguments: &Node) -> ExitCode {
+    let config = match arguments.node.load() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("ringraft: {error}");
+            return exit_code(error.exit_code());
+        }
+    };
+    log_to_standard_error(&config.log_level.0);
+    if arguments.stop_on_stdin_end {
+        stop_on_stdin_end();
+    }
+    match host::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringraft: {error}");
+            exit_code(error.exit_code())
+        }
+    }
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+fn log_to_standard_error(level: &str) {
+    let log = tracing_subscriber::fmt().with_env_filter(level).with_writer(io::stderr);
+    log.with_ansi(io::stderr().is_terminal()).with_target(false).init();
+}
+
+/// A thread that only reads and raises a signal: nothing of the executors is touched from it.
+fn stop_on_stdin_end() {
+    thread::spawn(|| {
+        let mut bytes = [0; 64];
+        let mut stdin = io::stdin().lock();
+        while !matches!(stdin.read(&mut bytes), Ok(0) | Err(_)) {}
+        let _ = kill_process(getpid(), Signal::TERM);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use ringraft_engine::exit;
+
+    use super::*;
+
+    #[test]
+    fn the_help_names_every_exit_code() {
+        for (code, _, text) in exit::TABLE {
+            let listed = EXAMPLES.replace('\n', " ");
+            assert!(listed.contains(&format!("{code} {text}")), "{code} {text}");
+        }
+    }
+}

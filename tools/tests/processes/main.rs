@@ -1,0 +1,14 @@
+//! Tests with real processes: what a cluster promises while nodes are killed, stopped, damaged or lied to.
+//!
+//! Off the data path.
+//! Invariant: clusters run one at a time (`harness::exclusive`), so that a test's time limits are its own.
+
+mod bad_peers;
+mod catch_up;
+mod client;
+mod command_line;
+mod data_folder;
+mod failover;
+mod harness;
+mod load;
+mod stale_leader;

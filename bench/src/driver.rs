@@ -24,7 +24,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::recorder::{ErrorKind, Recorder};
 use crate::schedule::Schedule;
-use crate::target::{Busy, Completion, Seen, Target, TargetError};
+use crate::targets::{Busy, Completion, Seen, Target, TargetError};
 use crate::workload::{OperationKind, Workload};
 
 /// How operations are paced.

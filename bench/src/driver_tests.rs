@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::*;
-use crate::target::TargetFacts;
+use crate::targets::TargetFacts;
 use crate::workload::{KeyDistribution, Operation, WorkloadOptions, mark_of};
 
 const MILLISECOND: u64 = 1_000_000;

@@ -2,7 +2,7 @@
 //!
 //! Off the data path: it stands outside of the servers and looks at them as any client does.
 //!
-//! One generator thread runs one event loop ([`driver`]) over one [`target::Target`] at a time.
+//! One generator thread runs one event loop ([`driver`]) over one [`targets::Target`] at a time.
 //! The loop decides when an operation is due and what its latency is; a target only turns operations into bytes and
 //! bytes into completions, so that every system is measured by the same code.
 //!
@@ -29,7 +29,7 @@ pub mod run;
 pub mod schedule;
 pub mod system;
 pub mod table;
-pub mod target;
+pub mod targets;
 pub mod workload;
 
 pub use arguments::{BenchArgs, TargetName};

@@ -15,7 +15,7 @@ use crate::driver::{Load, Outcome, Pace};
 use crate::host::HostFacts;
 use crate::recorder::Recorder;
 use crate::system::Sample;
-use crate::target::TargetFacts;
+use crate::targets::TargetFacts;
 use crate::workload::{KEY_BYTES, KeyDistribution, OperationKind};
 
 /// Percentiles of a histogram in microseconds.

@@ -21,10 +21,10 @@ use crate::progress::RunObserver;
 use crate::recorder::Recorder;
 use crate::report::{self, Report, Round, RunFacts, SystemReport};
 use crate::system::{Sampler, ServerProcess, listening_processes};
-use crate::target::etcd::EtcdTarget;
-use crate::target::redis::RedisTarget;
-use crate::target::ringraft::RingraftTarget;
-use crate::target::{Target, TargetError, TargetFacts};
+use crate::targets::etcd::EtcdTarget;
+use crate::targets::redis::RedisTarget;
+use crate::targets::ringraft::RingraftTarget;
+use crate::targets::{Target, TargetError, TargetFacts};
 use crate::workload::{OperationKind, Workload, WorkloadOptions};
 use crate::{hgrm, host, plot};
 
@@ -236,7 +236,7 @@ impl System {
 /// What can be resolved of a list of addresses, also when they are URLs.
 fn addresses(endpoints: &[String]) -> Vec<SocketAddr> {
     let plain = endpoints.iter().map(|endpoint| endpoint.rsplit_once("://").map_or(endpoint.as_str(), |(_, a)| a));
-    plain.filter_map(|address| crate::target::socket::resolve(address.trim_end_matches('/')).ok()).collect()
+    plain.filter_map(|address| crate::targets::socket::resolve(address.trim_end_matches('/')).ok()).collect()
 }
 
 fn assemble(args: &BenchArgs, systems: &[System], started_unix_s: u64, interrupted: bool) -> Report {

@@ -272,7 +272,8 @@ fn check_empty(directory: &Path, interrupted: Option<&Stored>) -> Result<(), Ide
         let name = entry.file_name();
         let own = [FILE, TEMPORARY_FILE, LOCK, "lost+found"].iter().any(|own| name == *own);
         // The log's directory is made before the identity; only an empty one is ours.
-        let empty_directory = name == "wal" && std::fs::read_dir(entry.path()).is_ok_and(|mut list| list.next().is_none());
+        let empty_directory =
+            name == "wal" && std::fs::read_dir(entry.path()).is_ok_and(|mut list| list.next().is_none());
         if !own && !empty_directory {
             let found = name.to_string_lossy().into_owned();
             return Err(IdentityError::NotEmpty { path: directory.to_owned(), found });
@@ -295,12 +296,7 @@ fn sync_directory(directory: &Path) -> Result<(), IdentityError> {
 
 fn lock(directory: &Path) -> Result<File, IdentityError> {
     let path = directory.join(LOCK);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(io_error("open", &path))?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io_error("open", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(IdentityError::Locked { path: directory.to_owned() }),

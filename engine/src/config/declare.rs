@@ -140,7 +140,7 @@ macro_rules! settings {
 
             /// The first number out of its bounds: a program may have set any.
             fn check_bounds(&self) -> Result<(), ConfigError> {
-                $( values::within(self.$name as u64, $low, $high, $unit).map_err(|problem| {
+                $( values::within(u64::from(self.$name), $low, $high, $unit).map_err(|problem| {
                     ConfigError::value(stringify!($name), &self.$name.to_string(), "the program", problem)
                 })?; )+
                 Ok(())

@@ -58,8 +58,7 @@ impl NodeConfig {
             };
             let value = plain_text(value);
             let origin = path.display().to_string();
-            self.assign(info.key, &value)
-                .map_err(|problem| ConfigError::value(info.key, &value, &origin, problem))?;
+            self.assign(info.key, &value).map_err(|problem| ConfigError::value(info.key, &value, &origin, problem))?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use ringraft_raft::GroupId;
 use super::*;
 
 #[derive(Parser)]
+#[command(args_override_self = true)]
 struct Command {
     #[command(flatten)]
     node: NodeArgs,
@@ -50,7 +51,7 @@ fn values_survive_writing_and_reading() {
     for (key, value) in config.values() {
         again.assign(key, &value).unwrap();
     }
-    assert_eq!(again, **config);
+    assert_eq!(again, *config);
 }
 
 #[test]
@@ -74,10 +75,7 @@ fn unknown_keys_of_the_file_are_errors_with_a_hint() {
     let assign = |text: &str| {
         NodeConfig::default().assign_file(std::path::Path::new("/etc/ringraft.toml"), text).unwrap_err().to_string()
     };
-    assert_eq!(
-        assign("tick-ms = 5"),
-        "/etc/ringraft.toml: there is no setting `tick-ms`; did you mean `tick_ms`?"
-    );
+    assert_eq!(assign("tick-ms = 5"), "/etc/ringraft.toml: there is no setting `tick-ms`; did you mean `tick_ms`?");
     assert_eq!(
         assign("init = true"),
         "/etc/ringraft.toml: there is no setting `init`; --init is a flag only, to be given once"

@@ -73,9 +73,15 @@ impl NodeConfig {
     fn check_addresses(&self) -> Result<(), ConfigError> {
         let peers = &self.peers.0;
         relation(peers.contains_key(&self.id), || {
-            format!("peers names the nodes {} but not this one ({}): list it with its own address", self.peers.ids(), self.id)
+            format!(
+                "peers names the nodes {} but not this one ({}): list it with its own address",
+                self.peers.ids(),
+                self.id
+            )
         })?;
-        relation(peers.len() <= NODES_MAX, || format!("peers names {} nodes, at most {NODES_MAX} are allowed", peers.len()))?;
+        relation(peers.len() <= NODES_MAX, || {
+            format!("peers names {} nodes, at most {NODES_MAX} are allowed", peers.len())
+        })?;
         let last_shard = self.shards - 1;
         let mut taken = HashSet::new();
         for (id, address) in peers {
@@ -109,7 +115,10 @@ impl NodeConfig {
             )
         })?;
         relation(self.groups >= u32::from(self.shards), || {
-            format!("groups = {} leaves some of the {} shards without work: make it at least that", self.groups, self.shards)
+            format!(
+                "groups = {} leaves some of the {} shards without work: make it at least that",
+                self.groups, self.shards
+            )
         })?;
         relation(self.io_ring_depth.is_power_of_two(), || {
             format!("io_ring_depth = {} is not a power of two", self.io_ring_depth)

@@ -60,8 +60,7 @@ impl SettingText for ClusterId {
         if text.is_empty() {
             return Ok(Self(bytes));
         }
-        let digits: Option<Vec<u8>> =
-            text.chars().map(|digit| digit.to_digit(16).map(|value| value as u8)).collect();
+        let digits: Option<Vec<u8>> = text.chars().map(|digit| digit.to_digit(16).map(|value| value as u8)).collect();
         match digits {
             Some(digits) if digits.len() == 32 => {
                 for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
@@ -273,7 +272,9 @@ mod tests {
 
     #[test]
     fn malformed_texts_are_refused_with_the_reason() {
-        for text in ["1", "1=host", "1=host:0", "1=:7000", "1=host:70000", "x=host:1", "0=h:1", "1=h:1,1=h:2", "1=::1:7"] {
+        for text in
+            ["1", "1=host", "1=host:0", "1=:7000", "1=host:70000", "x=host:1", "0=h:1", "1=h:1,1=h:2", "1=::1:7"]
+        {
             assert!(Peers::read(text).is_err(), "{text}");
         }
         assert!(ClusterId::read("0011").is_err());

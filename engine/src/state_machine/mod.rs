@@ -163,8 +163,7 @@ impl StateMachine {
     ) -> Result<(), ApplyError> {
         assert_eq!(index, self.last_applied.index + 1, "entries are applied one after the other");
         for (position, archive) in (0..).zip(payload::requests(payload)) {
-            let request =
-                wire::view_request(archive?).map_err(|error| ApplyError::Request { position, error })?;
+            let request = wire::view_request(archive?).map_err(|error| ApplyError::Request { position, error })?;
             self.apply(index, position, request, &mut reply);
         }
         self.last_applied = EntryId { term, index };
@@ -214,12 +213,7 @@ impl StateMachine {
 
     /// Lets a request take effect and hands its outcome, borrowed from the store, to `done`.
     #[inline]
-    fn execute(
-        &mut self,
-        place: Place,
-        request: &ArchivedRequest,
-        done: impl FnOnce(&mut Sessions, Applied<'_>),
-    ) {
+    fn execute(&mut self, place: Place, request: &ArchivedRequest, done: impl FnOnce(&mut Sessions, Applied<'_>)) {
         let Self { store, sessions, .. } = self;
         let mut operations = request.operations();
         if operations.len() == 1

@@ -371,10 +371,9 @@ impl Sessions {
         self.unlink(slot);
         let session = &mut self.slots[slot as usize];
         self.hash ^= session.header_hash();
-        for (sequence, answer) in (session.acknowledged..).zip(session.answers.drain(..)) {
-            self.hash ^= answer.hash(session.client, sequence);
+        for (ahead, answer) in std::mem::take(&mut session.answers).iter().enumerate() {
+            self.hash ^= answer.hash(session.client, session.acknowledged + ahead as u64);
         }
-        session.answers = VecDeque::new();
         self.bytes -= session.bytes;
         self.by_client.remove(&session.client);
         self.free.push(slot);
@@ -415,12 +414,12 @@ impl Sessions {
             assert_eq!(self.by_client.get(&session.client), Some(&slot));
             last_used = session.last_used;
             hash ^= session.header_hash();
-            for (sequence, answer) in (session.acknowledged..).zip(&session.answers) {
+            for (ahead, answer) in session.answers.iter().enumerate() {
                 if let Answer::Large(large) = answer {
                     let results: Vec<_> = large.results.iter().map(OperationResult::as_result_ref).collect();
                     assert_eq!(results_hash(&results), large.content_hash, "a kept answer changed");
                 }
-                hash ^= answer.hash(session.client, sequence);
+                hash ^= answer.hash(session.client, session.acknowledged + ahead as u64);
                 bytes += ANSWER_BYTES + answer.boxed_bytes();
             }
             count += 1;

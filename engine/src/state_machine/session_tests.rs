@@ -76,7 +76,9 @@ fn sequences_may_come_in_any_order_within_the_window() {
     assert_eq!(request(&mut sessions, client, 8, 1, at(4)), "fresh");
     assert_eq!(request(&mut sessions, client, 9, 1, at(5)), "full");
     assert_eq!(request(&mut sessions, client, u64::MAX, 1, at(5)), "full");
-    for (sequence, word) in [(1, "fresh"), (2, "fresh"), (3, "repeated"), (4, "fresh"), (5, "repeated"), (8, "repeated")] {
+    for (sequence, word) in
+        [(1, "fresh"), (2, "fresh"), (3, "repeated"), (4, "fresh"), (5, "repeated"), (8, "repeated")]
+    {
         assert_eq!(request(&mut sessions, client, sequence, 1, at(6)), word, "{sequence}");
     }
     assert_eq!(request(&mut sessions, client, 9, 4, at(7)), "fresh", "the window moved");

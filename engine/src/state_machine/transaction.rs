@@ -30,9 +30,9 @@ pub(super) fn execute(
     version: u64,
     answer_bytes_max: usize,
 ) -> Result<Vec<OperationResult>, AnswerTooLarge> {
-    let can_fail = request.operations().any(|operation| {
-        matches!(operation, OperationRef::CompareAndSet { .. } | OperationRef::Get { .. })
-    });
+    let can_fail = request
+        .operations()
+        .any(|operation| matches!(operation, OperationRef::CompareAndSet { .. } | OperationRef::Get { .. }));
     if !can_fail {
         return Ok(request.operations().map(|operation| write(store, operation, version)).collect());
     }

@@ -3,7 +3,7 @@
 //! Off the data path.
 
 use std::ops::{Deref, DerefMut};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -42,7 +42,6 @@ pub(crate) fn shape(nodes: u64) -> Shape {
 /// A running cluster, its folder, and the right to run one.
 pub(crate) struct TestCluster {
     cluster: LocalCluster,
-    folder: PathBuf,
     // Dropped after the cluster, in this order.
     _folder: TempDir,
     _exclusive: MutexGuard<'static, ()>,
@@ -61,9 +60,8 @@ impl TestCluster {
     pub(crate) fn prepare(shape: &Shape) -> Self {
         let exclusive = exclusive();
         let folder = folder();
-        let path = folder.path().to_owned();
-        let cluster = LocalCluster::create(&path, binary(), Lifetime::Tied, shape).expect("a cluster is made");
-        Self { cluster, folder: path, _folder: folder, _exclusive: exclusive }
+        let cluster = LocalCluster::create(folder.path(), binary(), Lifetime::Tied, shape).expect("a cluster is made");
+        Self { cluster, _folder: folder, _exclusive: exclusive }
     }
 
     /// Waits until all nodes answer and all groups have leaders that serve.
@@ -72,11 +70,6 @@ impl TestCluster {
             Ok(status) => status,
             Err(error) => panic!("{error:#}"),
         }
-    }
-
-    /// Where it lives.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
     }
 
     /// Address of a node's first shard.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rules::SourceFile;
 
 /// Files that may hold `unsafe` code; each documents why.
-const UNSAFE_FILES: [&str; 0] = [];
+const UNSAFE_FILES: [&str; 1] = ["net/src/glommio.rs"];
 /// Files longer than the rule: (path, lines).
 const LONG_FILES: [(&str, usize); 0] = [];
 /// Functions longer than the rule: (path, function, lines).

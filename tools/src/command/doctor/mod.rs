@@ -104,7 +104,7 @@ impl Finding {
 
 pub(crate) fn run(arguments: &Doctor) -> Result<Outcome> {
     if arguments.probe_executor {
-        glommio::probe(&arguments.data_dir)?;
+        self::glommio::probe(&arguments.data_dir)?;
         return Ok(SUCCESS);
     }
     let folder = disk::nearest_folder(&arguments.data_dir);

@@ -341,3 +341,9 @@ pub fn set_correlation(frame: &mut [u8], correlation: u32) {
     let checksum = crc32c::crc32c(&frame[..HEADER_CHECKSUM_OFFSET]);
     frame[HEADER_CHECKSUM_OFFSET..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
 }
+
+/// Gives a frame without a tail the head checksum that goes with its changed head. [`set_correlation`] must follow.
+pub(crate) fn set_head_checksum(frame: &mut [u8]) {
+    let checksum = crc32c::crc32c(&frame[HEADER_BYTES..]);
+    frame[HEAD_CHECKSUM_OFFSET..HEADER_CHECKSUM_OFFSET].copy_from_slice(&checksum.to_le_bytes());
+}

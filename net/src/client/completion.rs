@@ -54,6 +54,7 @@ enum Stored {
     Deleted { existed: bool },
     Compared { swapped: bool, current: Option<(usize, usize)> },
     Session { client: u64 },
+    NotApplied,
     Many(Vec<OperationResult>),
     Status(String),
 }
@@ -94,6 +95,7 @@ impl Completions {
                     Stored::Compared { swapped, current: self.store(current) }
                 }
                 OperationResultRef::Session { client } => Stored::Session { client },
+                OperationResultRef::NotApplied => Stored::NotApplied,
             },
             results => Stored::Many(results.iter().map(|result| result.as_result_ref().into()).collect()),
         };
@@ -130,6 +132,7 @@ impl Completions {
                 Results::One(OperationResultRef::Compared { swapped, current: bytes(current) })
             }
             Stored::Session { client } => Results::One(OperationResultRef::Session { client }),
+            Stored::NotApplied => Results::One(OperationResultRef::NotApplied),
             Stored::Many(results) => Results::Many(results),
             Stored::Status(json) => Results::Status(json),
         });

@@ -1,662 +1,423 @@
-//! The client core: where each request goes, when it is sent again, and what its end is. No I/O, no clock of its own.
+//! Core: the client without I/O and clock. What it is asked, what it holds; the steps are in the neighbour files.
 //!
-//! Hosts call [`Core::submit`], dial what [`Core::next_action`] asks for, move bytes ([`Core::receive`],
-//! [`Core::take_outgoing`]), tell the time ([`Core::tick`]) and collect [`Core::next_completion`].
-//! Invariants: every accepted request has exactly one completion; a request of a session keeps its sequence and its
-//! bytes through all tries, so that it is applied at most once; a write without a session is never sent twice when its
-//! first try may have been applied; what is in flight is bounded.
+//! Off the data path of a node.
+//!
+//! The duty of a driver, after every call that may have changed something:
+//! 1. [`Core::poll_action`] until `None`: open and close sockets, report [`Core::connected`] and [`Core::disconnected`];
+//! 2. [`Core::next_writable`] until `None`: send [`Core::outgoing`], report what was sent by `SendBuffer::sent`; what a
+//!    socket does not take is sent when it is writable again;
+//! 3. [`Core::next_completion`] until `None`;
+//! 4. bytes received go to [`Core::receive`]; at [`Core::next_deadline_us`] at the latest, [`Core::tick`].
+//!
+//! Time is microseconds since any fixed moment and never goes back.
+//!
+//! Invariants: in steady state a request allocates nothing: its frame is written into its slot's buffer, copied once into
+//! the connection's, and its answer into the completions' buffer.
+//!
+//! It resolves no names and opens no sockets.
 
-use std::collections::{HashMap, VecDeque};
-
-use crate::frame::{self, FrameKind};
-use crate::limits::Limits;
-use crate::slots;
-use crate::wire::{
-    self, ArchivedOutcome, Consistency, Hello, Operation, OperationRef, OperationResult, PROTOCOL_VERSION, Position,
-    RequestError, RequestRef, Role, Topology,
+use super::{
+    ClientError, IN_FLIGHT_MAX, Options, OptionsError,
+    completion::{Completion, Completions},
+    connection::{Connection, State},
+    routing::Routing,
+    slab::{Kind, List, Place, Slab},
 };
+use crate::{
+    buffer::SendBuffer,
+    slots,
+    wire::{self, Consistency, OperationRef, RequestClass, RequestRef},
+};
+use rand::{SeedableRng, rngs::SmallRng};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
-pub use super::links::LinkId;
-use super::links::{Links, State};
-use super::requests::Requests;
-use super::session::Session;
+/// Names a connection between the core and its driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub(super) u32);
 
-/// What a client may choose. Times in microseconds.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The cluster it means; all zero = any.
-    pub cluster: [u8; 16],
-    /// Connections to each shard that leads a group.
-    pub connections: usize,
-    /// Requests that may be under way at once.
-    pub in_flight_max: usize,
-    /// Sessions make retries safe (exactly-once).
-    pub sessions: bool,
-    /// Requests between the lowest unanswered and the newest of a session; at most the cluster's `session_window_max`.
-    pub window: usize,
-    /// How long a request may take, retries included.
-    pub deadline_us: u64,
-    /// First pause before a retry; it doubles up to `retry_max_us`, with jitter.
-    pub retry_us: u64,
-    /// Longest pause before a retry.
-    pub retry_max_us: u64,
-    /// Seed of the jitter.
-    pub seed: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            cluster: [0; 16],
-            connections: 1,
-            in_flight_max: 4_096,
-            sessions: true,
-            window: 8_192,
-            deadline_us: 10_000_000,
-            retry_us: 5_000,
-            retry_max_us: 200_000,
-            seed: 1,
-        }
+impl ConnectionId {
+    /// A small number, unique among the connections that are open: for tables of the driver.
+    #[must_use]
+    pub fn place(self) -> usize {
+        (self.0 & 0xffff) as usize
     }
 }
 
-/// What the host must do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the driver has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Dial an address, then [`Core::connected`] or [`Core::disconnected`].
+    /// Open a socket; report `connected` or `disconnected`.
     Connect {
-        /// The connection.
-        link: LinkId,
-        /// `host:port`.
-        address: String,
+        /// Its name from now on.
+        connection: ConnectionId,
+        /// Where to.
+        address: SocketAddr,
     },
-    /// Close a connection; [`Core::disconnected`] must not follow.
+    /// Close the socket; nothing is reported for it any more.
     Close {
-        /// The connection.
-        link: LinkId,
+        /// Which.
+        connection: ConnectionId,
     },
 }
 
-/// Why a request was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// As many requests as allowed are under way.
-    #[error("as many requests as allowed are under way; wait for a completion")]
-    Busy,
-    /// It can never succeed.
-    #[error("{0}")]
-    BadRequest(#[from] RequestError),
-}
-
-/// Why a request failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ClientError {
-    /// No answer in time.
-    #[error("no answer within the deadline{}{}", if *outcome_unknown { "; it may have been applied" } else { "" }, describe(last))]
-    DeadlineExceeded {
-        /// Whether it may have been applied, or may yet be.
-        outcome_unknown: bool,
-        /// What kept it from succeeding, as far as known.
-        last: Option<String>,
-    },
-    /// The connection broke, or the leader was deposed, and the write carries no session.
-    #[error("the outcome is unknown: it may have been applied; use a session to make retries safe")]
-    OutcomeUnknown,
-    /// The session is gone; an earlier try may have been applied.
-    #[error("the session expired; an earlier try may have been applied")]
-    SessionExpired,
-    /// The cluster refused it for good.
-    #[error("{message}")]
-    BadRequest {
-        /// Why.
-        message: String,
-    },
-    /// Another cluster, protocol or node than was meant.
-    #[error("refused: {message}")]
-    Refused {
-        /// Why.
-        message: String,
-    },
-}
-
-fn describe(last: &Option<String>) -> String {
-    last.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default()
-}
-
-impl ClientError {
-    /// Whether the same request may succeed later. With an unknown outcome only the caller can tell whether it should.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::DeadlineExceeded { .. } | Self::OutcomeUnknown | Self::SessionExpired)
-    }
-
-    /// Whether it may have been applied although it failed.
-    #[must_use]
-    pub fn outcome_unknown(&self) -> bool {
-        match self {
-            Self::DeadlineExceeded { outcome_unknown, .. } => *outcome_unknown,
-            Self::OutcomeUnknown | Self::SessionExpired => true,
-            Self::BadRequest { .. } | Self::Refused { .. } => false,
-        }
-    }
-}
-
-/// The end of a request.
-#[derive(Debug)]
-pub struct Completion {
-    /// The caller's name for it.
+/// What a caller wants done.
+#[derive(Clone, Copy, Debug)]
+pub struct Submission<'a> {
+    /// Comes back with the completion.
     pub tag: u64,
-    /// Where it stands in the log; zero when it failed.
-    pub position: Position,
-    /// One result per operation, or why not.
-    pub result: Result<Vec<OperationResult>, ClientError>,
+    /// What to do, all or nothing; all keys in one group.
+    pub operations: &'a [OperationRef<'a>],
+    /// For requests that only read.
+    pub consistency: Consistency,
+    /// When it ends at the latest; `None`: after the client's `request_timeout`.
+    pub deadline_us: Option<u64>,
 }
 
-#[derive(Debug)]
-enum GroupSession {
-    Closed,
-    Opening,
-    Open(Session),
+impl<'a> Submission<'a> {
+    /// Linearizable, with the client's timeout.
+    #[must_use]
+    pub fn new(tag: u64, operations: &'a [OperationRef<'a>]) -> Self {
+        Self { tag, operations, consistency: Consistency::Linearizable, deadline_us: None }
+    }
 }
 
-#[derive(Debug)]
-struct Deferred {
-    tag: u64,
-    operations: Vec<Operation>,
-    consistency: Consistency,
-    deadline_us: u64,
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CoreStatistics {
+    /// Requests sent, every try counted.
+    pub sends: u64,
+    /// Requests put back to be sent again.
+    pub retries: u64,
+    /// Answers that named another place to ask.
+    pub redirects: u64,
+    /// Connections asked for.
+    pub connects: u64,
+    /// Connections that were ready and broke.
+    pub breaks: u64,
+    /// Sessions opened.
+    pub sessions: u64,
 }
 
-/// The client of one cluster.
+/// Durations of the options, as numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    pub(super) request_us: u64,
+    pub(super) connect_us: u64,
+    pub(super) stall_us: u64,
+    pub(super) backoff_min_us: u64,
+    pub(super) backoff_max_us: u64,
+}
+
+/// The first connection, until the cluster is known.
+#[derive(Debug, Default)]
+pub(super) struct Bootstrap {
+    pub(super) connection: Option<u32>,
+    pub(super) next_endpoint: usize,
+    pub(super) attempts: u32,
+    pub(super) retry_at_us: u64,
+    pub(super) wanted: bool,
+}
+
+/// The client. See the head of this file for the duty of its driver.
 #[derive(Debug)]
 pub struct Core {
-    options: Options,
-    endpoints: Vec<String>,
-    topology: Option<Topology>,
-    leaders: Vec<Option<u64>>,
-    sessions: Vec<GroupSession>,
-    /// Wait for the topology or their group's session.
-    deferred: VecDeque<Deferred>,
-    links: Links,
-    requests: Requests,
-    /// Requests that wait for their link to be ready, by link.
-    parked: HashMap<usize, Vec<u32>>,
-    retries: usize,
-    completions: VecDeque<Completion>,
-    round_robin: usize,
-    jitter: u64,
-    refusal: Option<String>,
-    last_failure: Option<String>,
-    now_us: u64,
-    expired_checked_us: u64,
+    pub(super) options: Options,
+    pub(super) times: Times,
+    pub(super) routing: Routing,
+    pub(super) slab: Slab,
+    /// Submissions in the slab; the rest are the client's own.
+    pub(super) submitted: usize,
+    pub(super) unrouted: List,
+    pub(super) statuses: List,
+    pub(super) connections: Vec<Connection>,
+    pub(super) free_connections: Vec<u32>,
+    pub(super) actions: VecDeque<Action>,
+    pub(super) writable: VecDeque<ConnectionId>,
+    pub(super) completions: Completions,
+    pub(super) bootstrap: Bootstrap,
+    pub(super) stale_turn: usize,
+    pub(super) random: SmallRng,
+    pub(super) timer_us: u64,
+    pub(super) problem: Option<String>,
+    pub(super) refusal: Option<ClientError>,
+    pub(super) statistics: CoreStatistics,
 }
 
-/// How often deadlines are looked at.
-const DEADLINE_CHECK_US: u64 = 10_000;
+/// Slots of the slab: submissions, and one opening of a session per group.
+const SLAB_CAPACITY: usize = 1 << 16;
+const _: () = assert!(IN_FLIGHT_MAX + slots::SLOTS as usize <= SLAB_CAPACITY);
 
 impl Core {
-    /// A client that knows some addresses of a cluster; it learns the others.
-    #[must_use]
-    pub fn new(options: Options, endpoints: Vec<String>) -> Self {
-        let (requests, jitter) = (Requests::new(options.in_flight_max), options.seed | 1);
-        let mut core = Self {
-            options,
-            endpoints,
-            topology: None,
-            leaders: Vec::new(),
-            sessions: Vec::new(),
-            deferred: VecDeque::new(),
-            links: Links::default(),
-            requests,
-            parked: HashMap::new(),
-            retries: 0,
-            completions: VecDeque::new(),
-            round_robin: 0,
-            jitter,
-            refusal: None,
-            last_failure: None,
-            now_us: 0,
-            expired_checked_us: 0,
-        };
-        for address in core.endpoints.clone() {
-            core.links.to(&address, 0);
-        }
-        core
-    }
-
-    /// The topology, once a node has told it.
-    #[must_use]
-    pub fn topology(&self) -> Option<&Topology> {
-        self.topology.as_ref()
-    }
-
-    /// Requests without a completion.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.requests.len() + self.deferred.len()
-    }
-
-    /// Takes a request of one or more operations of one group.
+    /// A client that has not begun: the first submission or [`Core::start`] makes it connect.
     ///
     /// # Errors
-    /// [`SubmitError`]; nothing was taken then.
-    pub fn submit(
-        &mut self,
-        tag: u64,
-        operations: &[OperationRef<'_>],
-        consistency: Consistency,
-        now_us: u64,
-    ) -> Result<(), SubmitError> {
-        self.now_us = now_us;
-        if self.in_flight() >= self.options.in_flight_max {
-            return Err(SubmitError::Busy);
+    /// [`OptionsError`].
+    pub fn new(options: Options) -> Result<Self, OptionsError> {
+        options.validate()?;
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        Ok(Self {
+            times: Times {
+                request_us: micros(options.request_timeout),
+                connect_us: micros(options.connect_timeout),
+                stall_us: micros(options.stall_timeout),
+                backoff_min_us: micros(options.backoff_min),
+                backoff_max_us: micros(options.backoff_max),
+            },
+            routing: Routing::default(),
+            slab: Slab::new(SLAB_CAPACITY),
+            submitted: 0,
+            unrouted: List::new(),
+            statuses: List::new(),
+            connections: Vec::new(),
+            free_connections: Vec::new(),
+            actions: VecDeque::new(),
+            writable: VecDeque::new(),
+            completions: Completions::default(),
+            bootstrap: Bootstrap::default(),
+            stale_turn: 0,
+            random: SmallRng::seed_from_u64(options.seed),
+            timer_us: u64::MAX,
+            problem: None,
+            refusal: None,
+            statistics: CoreStatistics::default(),
+            options,
+        })
+    }
+
+    /// Begins to look for the cluster before the first submission.
+    pub fn start(&mut self, now_us: u64) {
+        self.bootstrap(now_us);
+    }
+
+    /// The cluster is known: its groups, shards and nodes.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.routing.is_known()
+    }
+
+    /// Number of groups, 0 while unknown.
+    #[must_use]
+    pub fn groups(&self) -> u32 {
+        self.routing.groups.len() as u32
+    }
+
+    /// Number of shards of each node, 0 while unknown.
+    #[must_use]
+    pub fn shards(&self) -> u16 {
+        self.routing.shards
+    }
+
+    /// The nodes, none while unknown.
+    #[must_use]
+    pub fn nodes(&self) -> &[u64] {
+        &self.routing.nodes
+    }
+
+    /// The cluster's id, `None` while unknown.
+    #[must_use]
+    pub fn cluster(&self) -> Option<[u8; 16]> {
+        self.routing.cluster
+    }
+
+    /// Who leads a group, as far as this client knows.
+    #[must_use]
+    pub fn leader(&self, group: u32) -> Option<u64> {
+        let place = self.routing.groups.get(group as usize)?.leader?;
+        self.routing.nodes.get(place).copied()
+    }
+
+    /// The latest thing that went wrong with a connection, for people.
+    #[must_use]
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// Set when the first node that answered does not want this client: nothing can succeed until that changes.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&ClientError> {
+        self.refusal.as_ref().filter(|_| !self.routing.is_known())
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn statistics(&self) -> CoreStatistics {
+        self.statistics
+    }
+
+    /// Submissions that are not completed, and completions nobody has taken.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.submitted + self.completions.len()
+    }
+
+    /// Takes a request. It completes once, under its tag, unless this returns an error.
+    ///
+    /// # Errors
+    /// [`ClientError::BadRequest`], [`ClientError::Overloaded`].
+    pub fn submit(&mut self, submission: &Submission<'_>, now_us: u64) -> Result<(), ClientError> {
+        let kind = self.classify(submission)?;
+        let known = self.routing.is_known();
+        let operations = submission.operations;
+        let group = if known { wire::group_of_operations(operations.iter().copied(), self.groups())? } else { 0 };
+        let deadline_us = submission.deadline_us.unwrap_or(now_us.saturating_add(self.times.request_us));
+        let index = self.take_slot(submission.tag, kind, deadline_us)?;
+        let numbers = if known && kind == Kind::Write { self.numbers_at_once(group, now_us) } else { None };
+        let (client, sequence, acknowledged) = numbers.map_or((0, 0, 0), |n| (n.client, n.sequence, n.acknowledged));
+        let request = RequestRef { client, sequence, acknowledged, consistency: submission.consistency, operations };
+        let slot = self.slab.get_mut(index);
+        slot.group = group;
+        slot.sequence = sequence;
+        slot.session_generation = numbers.map_or(0, |numbers| numbers.generation);
+        let bytes = request.append_frame(&mut slot.frame, 0);
+        self.slab.pending_bytes += bytes;
+        self.note_timer(deadline_us);
+        if bytes > self.options.limits.frame_bytes_max {
+            self.withdraw(index);
+            let bytes_max = self.options.limits.frame_bytes_max;
+            let message = format!("the request is a frame of {bytes} bytes, at most {bytes_max} are allowed; split it");
+            return Err(ClientError::BadRequest { message });
         }
-        let deadline_us = now_us + self.options.deadline_us;
-        let Some(topology) = &self.topology else {
-            self.defer(tag, operations, consistency, deadline_us);
-            return Ok(());
-        };
-        let group = wire::group_of_operations(operations.iter().copied(), topology.groups)?;
-        let read = operations.iter().all(|operation| matches!(operation, OperationRef::Get { .. }));
-        let mut request = RequestRef { client: 0, sequence: 0, acknowledged: 0, consistency, operations };
-        if self.options.sessions && !read {
-            match &mut self.sessions[group as usize] {
-                GroupSession::Open(session) => {
-                    request.client = session.client;
-                    request.sequence = session.next(self.options.window).ok_or(SubmitError::Busy)?;
-                    request.acknowledged = session.acknowledged();
-                }
-                GroupSession::Opening => {
-                    self.defer(tag, operations, consistency, deadline_us);
-                    return Ok(());
-                }
-                GroupSession::Closed => {
-                    self.defer(tag, operations, consistency, deadline_us);
-                    self.open_session(group);
-                    return Ok(());
-                }
-            }
-        }
-        let Some((slot, correlation)) = self.requests.insert() else { return Err(SubmitError::Busy) };
-        let pending = self.requests.get_mut(slot);
-        request.append_frame(&mut pending.frame, correlation);
-        (pending.tag, pending.group) = (tag, group);
-        (pending.client, pending.sequence) = (request.client, request.sequence);
-        (pending.read, pending.opens_session, pending.deadline_us) = (read, false, deadline_us);
-        self.send(slot);
+        self.first_try(index, known, now_us);
         Ok(())
     }
 
-    fn defer(&mut self, tag: u64, operations: &[OperationRef<'_>], consistency: Consistency, deadline_us: u64) {
-        let operations = operations.iter().map(|operation| owned(*operation)).collect();
-        self.deferred.push_back(Deferred { tag, operations, consistency, deadline_us });
+    /// Asks a shard for its state, JSON text in [`super::Results::Status`].
+    ///
+    /// # Errors
+    /// [`ClientError::BadRequest`] when there is no such shard, [`ClientError::Overloaded`].
+    pub fn submit_status(&mut self, tag: u64, node: u64, shard: u16, now_us: u64) -> Result<(), ClientError> {
+        if self.routing.is_known() && self.routing.find(node, shard).is_none() {
+            return Err(ClientError::BadRequest { message: format!("there is no shard {shard} of node {node}") });
+        }
+        let deadline_us = now_us.saturating_add(self.times.request_us);
+        let index = self.take_slot(tag, Kind::Status, deadline_us)?;
+        let slot = self.slab.get_mut(index);
+        slot.asked = (node, shard);
+        let bytes = wire::append_status(&mut slot.frame, 0);
+        self.slab.pending_bytes += bytes;
+        self.note_timer(deadline_us);
+        self.first_try(index, self.routing.is_known(), now_us);
+        Ok(())
     }
 
-    fn open_session(&mut self, group: u32) {
-        self.sessions[group as usize] = GroupSession::Opening;
-        let Some((slot, correlation)) = self.requests.insert() else {
-            self.sessions[group as usize] = GroupSession::Closed; // the next request tries again
-            return;
-        };
-        let operations = [OperationRef::OpenSession { group }];
-        let pending = self.requests.get_mut(slot);
-        let consistency = Consistency::Linearizable;
-        RequestRef { client: 0, sequence: 0, acknowledged: 0, consistency, operations: &operations }
-            .append_frame(&mut pending.frame, correlation);
-        (pending.tag, pending.group) = (0, group);
-        (pending.client, pending.sequence) = (0, 0);
-        // Opening twice is harmless: an unused session is evicted in time.
-        (pending.read, pending.opens_session) = (true, true);
-        pending.deadline_us = self.now_us + self.options.deadline_us;
-        self.send(slot);
+    fn classify(&self, submission: &Submission<'_>) -> Result<Kind, ClientError> {
+        let operations = submission.operations;
+        let Options { limits, in_flight_max, pending_bytes_max, .. } = &self.options;
+        if operations.is_empty() || operations.len() > limits.operations_max {
+            let message = format!("{} operations, 1 to {} are allowed", operations.len(), limits.operations_max);
+            return Err(ClientError::BadRequest { message });
+        }
+        let class = wire::validate_operations(operations.iter().copied(), limits)?;
+        if self.submitted >= *in_flight_max {
+            return Err(ClientError::Overloaded { what: "requests in flight" });
+        }
+        let payload: usize = operations.iter().map(OperationRef::payload_bytes).sum();
+        if self.submitted > 0 && self.slab.pending_bytes + payload > *pending_bytes_max {
+            return Err(ClientError::Overloaded { what: "bytes in flight" });
+        }
+        match (class, submission.consistency) {
+            (RequestClass::Read, Consistency::Linearizable) => Ok(Kind::Read),
+            (RequestClass::Read, Consistency::Stale) => Ok(Kind::StaleRead),
+            (RequestClass::Write, _) => Ok(Kind::Write),
+            (RequestClass::OpenSession, _) => {
+                Err(ClientError::BadRequest { message: String::from("the client opens sessions itself") })
+            }
+        }
     }
 
-    /// Sends a request to where its group is thought to be led.
-    fn send(&mut self, slot: u32) {
-        let (group, attempts) = (self.requests.get(slot).group, self.requests.get(slot).attempts as usize);
-        let Some(address) = self.address_of(group, attempts) else { return self.retry_later(slot, 0) };
-        self.round_robin = self.round_robin.wrapping_add(1);
-        let link = self.links.to(&address, self.round_robin % self.options.connections.max(1));
-        let pending = self.requests.get_mut(slot);
-        pending.link = Some(link);
-        if self.links.is_ready(link) {
-            pending.sent = true;
-            self.links.outgoing(link).extend_from_slice(&pending.frame);
+    fn take_slot(&mut self, tag: u64, kind: Kind, deadline_us: u64) -> Result<u32, ClientError> {
+        if self.submitted >= self.options.in_flight_max {
+            return Err(ClientError::Overloaded { what: "requests in flight" });
+        }
+        let index =
+            self.slab.take(tag, kind, deadline_us).ok_or(ClientError::Overloaded { what: "requests in flight" })?;
+        self.submitted += 1;
+        Ok(index)
+    }
+
+    /// Takes back a submission that was never sent.
+    fn withdraw(&mut self, index: u32) {
+        let slot = self.slab.get(index);
+        let (group, generation, sequence) = (slot.group, slot.session_generation, slot.sequence);
+        if sequence != 0 {
+            self.routing.groups[group as usize].session.finish(generation, sequence);
+        }
+        self.release(index);
+    }
+
+    /// A slot that is on no list is free again.
+    #[inline]
+    pub(super) fn release(&mut self, index: u32) {
+        self.submitted -= usize::from(self.slab.get(index).kind != Kind::OpenSession);
+        self.slab.release(index);
+    }
+
+    /// The request ends without a result. It must be on no list; unless it is `Abandoned`, its slot is free after.
+    pub(super) fn fail(&mut self, index: u32, error: ClientError) {
+        let slot = self.slab.get(index);
+        let (tag, kind, group) = (slot.tag, slot.kind, slot.group);
+        let (generation, sequence) = (slot.session_generation, slot.sequence);
+        if sequence != 0 {
+            self.routing.groups[group as usize].session.finish(generation, sequence);
+        }
+        if kind == Kind::OpenSession {
+            self.routing.groups[group as usize].session.state = super::session::State::Closed;
         } else {
-            self.parked.entry(link.0).or_default().push(slot);
+            self.completions.failed(tag, error);
+        }
+        if !matches!(self.slab.get(index).place, Place::Abandoned { .. }) {
+            self.release(index);
         }
     }
 
-    fn address_of(&self, group: u32, attempts: usize) -> Option<String> {
-        let topology = self.topology.as_ref()?;
-        let leader = self.leaders.get(group as usize).copied().flatten();
-        let known = leader.and_then(|leader| topology.nodes.iter().find(|node| node.node == leader));
-        let node = known.or_else(|| topology.nodes.get(attempts % topology.nodes.len().max(1)))?;
-        node.addresses.get(usize::from(slots::shard_of_group(group, topology.shards))).cloned()
+    /// What the driver has to do next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
     }
 
-    fn retry_later(&mut self, slot: u32, at_least_us: u64) {
-        let attempts = self.requests.get(slot).attempts.min(16);
-        self.jitter ^= self.jitter << 13;
-        self.jitter ^= self.jitter >> 7;
-        self.jitter ^= self.jitter << 17;
-        let ceiling = (self.options.retry_us << attempts).min(self.options.retry_max_us).max(2);
-        let pause = (ceiling / 2 + self.jitter % (ceiling / 2)).max(at_least_us);
-        let pending = self.requests.get_mut(slot);
-        pending.attempts += 1;
-        pending.link = None;
-        if pending.retry_at_us.is_none() {
-            self.retries += 1;
-        }
-        pending.retry_at_us = Some(self.now_us + pause);
-    }
-
-    /// What the host should do next.
-    pub fn next_action(&mut self) -> Option<Action> {
-        self.links.actions.pop_front()
-    }
-
-    /// A connection stands: greets.
-    pub fn connected(&mut self, link: LinkId, now_us: u64) {
-        self.now_us = now_us;
-        let hello = Hello {
-            cluster: self.options.cluster,
-            protocol: PROTOCOL_VERSION,
-            role: Role::Client,
-            node: 0,
-            shard: 0,
-            to_node: 0,
-            to_shard: u16::MAX,
-            config_digest: 0,
-        };
-        if let Some(found) = self.links.get(link) {
-            found.state = State::Greeting;
-            found.input.clear();
-            found.outgoing.clear();
-            hello.append_frame(self.links.outgoing(link));
-        }
-    }
-
-    /// A connection could not be made or broke: its requests are sent again where that is safe.
-    pub fn disconnected(&mut self, link: LinkId, now_us: u64) {
-        self.now_us = now_us;
-        let (retry_us, retry_max_us) = (self.options.retry_us, self.options.retry_max_us);
-        let Some(found) = self.links.get(link) else { return };
-        let pause = (retry_us << found.failures.min(10)).min(retry_max_us);
-        found.failures += 1;
-        found.state = State::Pausing { until_us: now_us + pause };
-        found.outgoing.clear();
-        found.input.clear();
-        let address = found.address.clone();
-        self.last_failure.get_or_insert_with(|| format!("cannot reach {address}"));
-        self.parked.remove(&link.0);
-        self.forget_leader_at(&address);
-        for slot in self.requests.matching(|pending| pending.link == Some(link)) {
-            self.unanswered(slot);
-        }
-    }
-
-    fn forget_leader_at(&mut self, address: &str) {
-        let Some(topology) = &self.topology else { return };
-        let at = |node: &&wire::NodeInfo| node.addresses.iter().any(|other| other == address);
-        if let Some(node) = topology.nodes.iter().find(at).map(|node| node.node) {
-            self.leaders.iter_mut().filter(|leader| **leader == Some(node)).for_each(|leader| *leader = None);
-        }
-    }
-
-    /// A try ended without an answer.
-    fn unanswered(&mut self, slot: u32) {
-        let pending = self.requests.get(slot);
-        if pending.sent && !pending.read && pending.sequence == 0 {
-            self.complete(slot, Position::default(), Err(ClientError::OutcomeUnknown));
-        } else {
-            self.retry_later(slot, 0);
-        }
-    }
-
-    /// The next connection with bytes to send since the last call.
-    pub fn next_dirty(&mut self) -> Option<LinkId> {
-        let link = self.links.dirty.pop()?;
-        self.links.links[link.0].dirty = false;
-        Some(link)
-    }
-
-    /// Moves the bytes to send into `out`.
-    pub fn take_outgoing(&mut self, link: LinkId, out: &mut Vec<u8>) {
-        if let Some(found) = self.links.get(link) {
-            if out.is_empty() {
-                std::mem::swap(out, &mut found.outgoing);
-            } else {
-                out.append(&mut found.outgoing);
+    /// A connection that got new bytes to send since it was last returned here.
+    pub fn next_writable(&mut self) -> Option<ConnectionId> {
+        while let Some(id) = self.writable.pop_front() {
+            if let Some(place) = self.place_of(id) {
+                self.connections[place as usize].writable = false;
+                return Some(id);
             }
         }
+        None
     }
 
-    /// Bytes of a connection. They may end anywhere.
-    pub fn receive(&mut self, link: LinkId, bytes: &[u8], now_us: u64) {
-        self.now_us = now_us;
-        let Some(found) = self.links.get(link) else { return };
-        let mut input = std::mem::take(&mut found.input);
-        let joined = !input.is_empty();
-        if joined {
-            input.extend_from_slice(bytes);
-        }
-        let all: &[u8] = if joined { &input } else { bytes };
-        match self.take_frames(link, all) {
-            Ok(taken) => {
-                let rest = all[taken..].to_vec();
-                if let Some(found) = self.links.get(link) {
-                    found.input = rest;
-                }
-            }
-            Err(reason) => {
-                self.last_failure = Some(reason);
-                self.links.actions.push_back(Action::Close { link });
-                self.disconnected(link, now_us);
-            }
-        }
+    /// Bytes to send on a connection, `None` when it is gone.
+    pub fn outgoing(&mut self, connection: ConnectionId) -> Option<&mut SendBuffer> {
+        let place = self.place_of(connection)?;
+        Some(&mut self.connections[place as usize].outgoing)
     }
 
-    fn take_frames(&mut self, link: LinkId, all: &[u8]) -> Result<usize, String> {
-        let mut start = 0;
-        while let Some(parsed) = frame::parse(&all[start..], &Limits::CLIENT).map_err(|error| error.to_string())? {
-            match parsed.kind {
-                FrameKind::Reply => self.reply(parsed.correlation, parsed.head)?,
-                FrameKind::Welcome => self.welcome(link, parsed.head)?,
-                FrameKind::Refused => {
-                    let refused = wire::view_refused(parsed.head).map_err(|error| error.to_string())?;
-                    self.refusal = Some(refused.message.clone());
-                    return Err(refused.message);
-                }
-                other => return Err(format!("a node sent a frame of kind {other:?}")),
-            }
-            start += parsed.total_bytes;
-        }
-        Ok(start)
+    /// The next completion. It borrows the core: take what is needed from it before the next call.
+    #[inline]
+    pub fn next_completion(&mut self) -> Option<Completion<'_>> {
+        self.completions.next()
     }
 
-    fn welcome(&mut self, link: LinkId, head: &[u8]) -> Result<(), String> {
-        let welcome = wire::view_welcome(head).map_err(|error| error.to_string())?;
-        let groups = welcome.topology.groups as usize;
-        if groups == 0 || welcome.topology.nodes.is_empty() || welcome.topology.shards == 0 {
-            return Err(String::from("a node told of a cluster without groups, shards or nodes"));
-        }
-        self.leaders.resize(groups, None);
-        for (known, told) in self.leaders.iter_mut().zip(&welcome.topology.leaders) {
-            if known.is_none() {
-                *known = *told;
-            }
-        }
-        self.sessions.resize_with(groups, || GroupSession::Closed);
-        let first = self.topology.is_none();
-        self.topology.get_or_insert(welcome.topology);
-        (self.refusal, self.last_failure) = (None, None);
-        if let Some(found) = self.links.get(link) {
-            found.state = State::Ready;
-            found.failures = 0;
-        }
-        for slot in self.parked.remove(&link.0).unwrap_or_default() {
-            let pending = self.requests.get_mut(slot);
-            if pending.used && pending.link == Some(link) && pending.retry_at_us.is_none() {
-                pending.sent = true;
-                self.links.outgoing(link).extend_from_slice(&pending.frame);
-            }
-        }
-        if first {
-            self.submit_deferred();
-        }
-        Ok(())
+    /// When [`Core::tick`] should be called at the latest.
+    #[must_use]
+    pub fn next_deadline_us(&self) -> Option<u64> {
+        (self.timer_us != u64::MAX).then_some(self.timer_us)
     }
 
-    fn submit_deferred(&mut self) {
-        for deferred in std::mem::take(&mut self.deferred) {
-            let operations: Vec<_> = deferred.operations.iter().map(Operation::as_operation_ref).collect();
-            let now_us = self.now_us;
-            match self.submit(deferred.tag, &operations, deferred.consistency, now_us) {
-                Ok(()) => {}
-                Err(SubmitError::Busy) => self.deferred.push_back(deferred),
-                Err(SubmitError::BadRequest(error)) => {
-                    let result = Err(ClientError::BadRequest { message: error.to_string() });
-                    self.completions.push_back(Completion { tag: deferred.tag, position: Position::default(), result });
-                }
-            }
-        }
+    #[inline]
+    pub(super) fn note_timer(&mut self, at_us: u64) {
+        self.timer_us = self.timer_us.min(at_us);
     }
 
-    fn reply(&mut self, correlation: u32, head: &[u8]) -> Result<(), String> {
-        let Some(slot) = self.requests.find(correlation) else { return Ok(()) };
-        let reply = wire::view_reply(head).map_err(|error| error.to_string())?;
-        let group = self.requests.get(slot).group;
-        match &reply.outcome {
-            ArchivedOutcome::Done(results) => {
-                let results: Vec<OperationResult> =
-                    results.iter().map(|result| result.as_result_ref().into()).collect();
-                self.complete(slot, reply.position.to_native(), Ok(results));
-            }
-            ArchivedOutcome::NotLeader { leader, .. } => {
-                let told = leader.as_ref().map(|node| node.to_native());
-                let news = told.is_some() && self.leaders[group as usize] != told;
-                self.leaders[group as usize] = told;
-                self.last_failure = Some(format!("group {group} has no leader that answers"));
-                if news && self.requests.get(slot).attempts < 4 {
-                    self.requests.get_mut(slot).attempts += 1;
-                    self.send(slot);
-                } else {
-                    self.retry_later(slot, 0);
-                }
-            }
-            ArchivedOutcome::Moved { .. } => self.retry_later(slot, 0),
-            ArchivedOutcome::Overloaded { retry_after_us } => {
-                self.last_failure = Some(String::from("the cluster is overloaded"));
-                self.retry_later(slot, retry_after_us.to_native());
-            }
-            ArchivedOutcome::Unavailable { message } => {
-                self.last_failure = Some(message.as_str().to_owned());
-                self.leaders[group as usize] = None;
-                self.retry_later(slot, 0);
-            }
-            ArchivedOutcome::OutcomeUnknown => {
-                self.leaders[group as usize] = None;
-                self.unanswered(slot);
-            }
-            ArchivedOutcome::SessionExpired | ArchivedOutcome::TooStale => {
-                self.sessions[group as usize] = GroupSession::Closed;
-                self.complete(slot, Position::default(), Err(ClientError::SessionExpired));
-            }
-            ArchivedOutcome::BadRequest { message } => {
-                let message = message.as_str().to_owned();
-                self.complete(slot, Position::default(), Err(ClientError::BadRequest { message }));
-            }
-        }
-        Ok(())
+    /// The place of a connection that still exists under this id.
+    #[inline]
+    pub(super) fn place_of(&self, id: ConnectionId) -> Option<u32> {
+        let connection = self.connections.get(id.place())?;
+        let current = u32::from(connection.generation) == id.0 >> 16 && connection.state != State::Free;
+        current.then_some(id.0 & 0xffff)
     }
 
-    /// Ends a request.
-    fn complete(&mut self, slot: u32, position: Position, result: Result<Vec<OperationResult>, ClientError>) {
-        let pending = self.requests.get(slot);
-        let (tag, group, client, sequence) = (pending.tag, pending.group as usize, pending.client, pending.sequence);
-        let (opens_session, waited) = (pending.opens_session, pending.retry_at_us.is_some());
-        self.retries -= usize::from(waited);
-        self.requests.remove(slot);
-        if opens_session {
-            self.sessions[group] = match result.as_deref() {
-                Ok([OperationResult::Session { client }]) => GroupSession::Open(Session::new(*client)),
-                _ => GroupSession::Closed,
-            };
-            if matches!(self.sessions[group], GroupSession::Open(_)) {
-                self.submit_deferred();
-            }
-            return;
-        }
-        if sequence > 0
-            && let GroupSession::Open(session) = &mut self.sessions[group]
-            && session.client == client
-        {
-            session.answer(sequence);
-        }
-        self.completions.push_back(Completion { tag, position, result });
-    }
-
-    /// The next request that ended.
-    pub fn next_completion(&mut self) -> Option<Completion> {
-        self.completions.pop_front()
-    }
-
-    /// Time went on: retries, dials and deadlines.
-    pub fn tick(&mut self, now_us: u64) {
-        self.now_us = now_us;
-        self.links.tick(now_us);
-        if self.retries > 0 {
-            for slot in self.requests.matching(|pending| pending.retry_at_us.is_some_and(|at| at <= now_us)) {
-                self.requests.get_mut(slot).retry_at_us = None;
-                self.retries -= 1;
-                self.send(slot);
-            }
-        }
-        if now_us >= self.expired_checked_us + DEADLINE_CHECK_US {
-            self.expired_checked_us = now_us;
-            self.expire(now_us);
-            if !self.deferred.is_empty() && self.topology.is_some() {
-                self.submit_deferred();
-            }
-        }
-    }
-
-    fn expire(&mut self, now_us: u64) {
-        for slot in self.requests.matching(|pending| pending.deadline_us <= now_us) {
-            let pending = self.requests.get(slot);
-            let outcome_unknown = pending.sent && !pending.read;
-            let last = self.last_failure.clone();
-            self.complete(slot, Position::default(), Err(ClientError::DeadlineExceeded { outcome_unknown, last }));
-        }
-        let refused = self.refusal.clone().filter(|_| self.topology.is_none());
-        let last = self.last_failure.clone();
-        let expired = |deferred: &Deferred| deferred.deadline_us <= now_us || refused.is_some();
-        for deferred in std::mem::take(&mut self.deferred) {
-            if !expired(&deferred) {
-                self.deferred.push_back(deferred);
-                continue;
-            }
-            let error = match &refused {
-                Some(message) => ClientError::Refused { message: message.clone() },
-                None => ClientError::DeadlineExceeded { outcome_unknown: false, last: last.clone() },
-            };
-            let (tag, position) = (deferred.tag, Position::default());
-            self.completions.push_back(Completion { tag, position, result: Err(error) });
-        }
-    }
-}
-
-fn owned(operation: OperationRef<'_>) -> Operation {
-    match operation {
-        OperationRef::Put { key, value } => Operation::Put { key: key.to_vec(), value: value.to_vec() },
-        OperationRef::Get { key } => Operation::Get { key: key.to_vec() },
-        OperationRef::Delete { key } => Operation::Delete { key: key.to_vec() },
-        OperationRef::CompareAndSet { key, expected, value } => Operation::CompareAndSet {
-            key: key.to_vec(),
-            expected: expected.map(<[u8]>::to_vec),
-            value: value.to_vec(),
-        },
-        OperationRef::OpenSession { group } => Operation::OpenSession { group },
+    pub(super) fn id_of(&self, place: u32) -> ConnectionId {
+        ConnectionId(u32::from(self.connections[place as usize].generation) << 16 | place)
     }
 }

@@ -53,7 +53,7 @@ pub struct Options {
     pub cluster: Option<[u8; 16]>,
     /// Connections to each shard that is asked.
     pub connections: usize,
-    /// Requests submitted and not completed at most, up to 65,536.
+    /// Requests submitted and not completed at most, up to [`IN_FLIGHT_MAX`].
     pub in_flight_max: usize,
     /// Bytes of their frames at most.
     pub pending_bytes_max: usize,
@@ -91,7 +91,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(1),
             stall_timeout: Duration::from_millis(1_500),
             backoff_min: Duration::from_millis(2),
-            backoff_max: Duration::from_millis(250),
+            backoff_max: Duration::from_millis(100),
             seed: 1,
             limits: Limits::CLIENT,
         }
@@ -99,7 +99,7 @@ impl Default for Options {
 }
 
 /// Most requests a client can have in flight.
-pub const IN_FLIGHT_MAX: usize = 1 << 16;
+pub const IN_FLIGHT_MAX: usize = 1 << 15;
 
 /// Options that contradict themselves.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -126,8 +126,8 @@ impl Options {
         }
         let counts = [
             ("connections", self.connections, "1 to 1024", 1..=1024),
-            ("in_flight_max", self.in_flight_max, "1 to 65536", 1..=IN_FLIGHT_MAX),
-            ("session_window_max", self.session_window_max, "1 to 65536", 1..=IN_FLIGHT_MAX),
+            ("in_flight_max", self.in_flight_max, "1 to 32768", 1..=IN_FLIGHT_MAX),
+            ("session_window_max", self.session_window_max, "1 to 32768", 1..=IN_FLIGHT_MAX),
             ("pending_bytes_max", self.pending_bytes_max, "at least 4096", 4096..=usize::MAX),
         ];
         for (name, value, allowed, range) in counts {

@@ -89,7 +89,9 @@ impl Routing {
         self.nodes = nodes.iter().map(|node| node.node).collect();
         self.endpoints = nodes
             .iter()
-            .flat_map(|node| node.addresses.iter().zip(0..).map(|(address, shard)| Endpoint::new(node.node, shard, address)))
+            .flat_map(|node| {
+                node.addresses.iter().zip(0..).map(|(address, shard)| Endpoint::new(node.node, shard, address))
+            })
             .collect();
         self.groups = (0..*groups)
             .map(|group| {
@@ -148,7 +150,15 @@ impl Routing {
 
 impl Endpoint {
     fn new(node: u64, shard: u16, address: &str) -> Self {
-        Self { node, shard, address: address.parse().ok(), connections: Vec::new(), turn: 0, attempts: 0, retry_at_us: 0 }
+        Self {
+            node,
+            shard,
+            address: address.parse().ok(),
+            connections: Vec::new(),
+            turn: 0,
+            attempts: 0,
+            retry_at_us: 0,
+        }
     }
 }
 

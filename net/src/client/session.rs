@@ -113,7 +113,10 @@ mod tests {
         assert_eq!(session.assign(4), None);
         session.opened(77);
         let numbers: Vec<_> = (0..4).map(|_| session.assign(4).unwrap()).collect();
-        assert_eq!(numbers.iter().map(|n| (n.sequence, n.acknowledged)).collect::<Vec<_>>(), [(1, 1), (2, 1), (3, 1), (4, 1)]);
+        assert_eq!(
+            numbers.iter().map(|n| (n.sequence, n.acknowledged)).collect::<Vec<_>>(),
+            [(1, 1), (2, 1), (3, 1), (4, 1)]
+        );
         assert_eq!(session.assign(4), None, "the window is full");
         session.finish(1, 2);
         assert_eq!(session.assign(4), None, "the lowest is still unanswered");

@@ -64,7 +64,7 @@ pub(super) struct Slot {
     pub(super) session_generation: u32,
     pub(super) group: u32,
     /// The shard asked, for `Status`.
-    pub(super) endpoint: u32,
+    pub(super) asked: (u64, u16),
     pub(super) generation: u16,
     pub(super) kind: Kind,
     pub(super) place: Place,
@@ -95,6 +95,10 @@ impl List {
     pub(super) fn front(&self) -> Option<u32> {
         (self.head != NONE).then_some(self.head)
     }
+
+    pub(super) fn back(&self) -> Option<u32> {
+        (self.tail != NONE).then_some(self.tail)
+    }
 }
 
 /// All requests.
@@ -113,6 +117,7 @@ impl Slab {
     }
 
     /// Requests in use.
+    #[cfg(test)]
     pub(super) fn occupied(&self) -> usize {
         self.slots.len() - self.free.len()
     }
@@ -233,7 +238,7 @@ impl Slot {
             sequence: 0,
             session_generation: 0,
             group: 0,
-            endpoint: 0,
+            asked: (0, 0),
             generation: 0,
             kind: Kind::Read,
             place: Place::Free,

@@ -35,6 +35,7 @@ pub use request::{
     ArchivedConsistency, ArchivedOperation, ArchivedRequest, Consistency, Operation, OperationRef, Request,
     RequestClass, RequestError, RequestRef, group_of_operations, group_of_request, validate_request, view_request,
 };
+pub(crate) use request::{set_session, validate_operations};
 pub use session::{
     Hello, NodeInfo, PROTOCOL_VERSION, RefusalCode, Refused, Role, Topology, Welcome, append_goodbye, append_status,
     append_status_reply, view_hello, view_refused, view_welcome,

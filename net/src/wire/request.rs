@@ -19,6 +19,7 @@ use rkyv::{
     ser::{Allocator, Writer},
     with::Map,
 };
+use std::mem::offset_of;
 
 /// How fresh what a read returns must be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]
@@ -354,17 +355,44 @@ pub fn validate_request(request: &ArchivedRequest, limits: &Limits) -> Result<Re
     if client != 0 && (sequence == 0 || acknowledged > sequence) {
         return Err(RequestError::Sequence { sequence, acknowledged });
     }
+    match validate_operations(request.operations(), limits)? {
+        RequestClass::OpenSession if operations > 1 || client != 0 => Err(RequestError::OpenSessionNotAlone),
+        class => Ok(class),
+    }
+}
+
+/// Holds operations to the limits; the class of all together. An open-session among them makes it that class.
+#[inline]
+pub(crate) fn validate_operations<'a>(
+    operations: impl IntoIterator<Item = OperationRef<'a>>,
+    limits: &Limits,
+) -> Result<RequestClass, RequestError> {
     let mut class = RequestClass::Read;
-    for operation in request.operations() {
-        match validate_operation(&operation, limits)? {
-            RequestClass::Read => {}
-            RequestClass::OpenSession if operations > 1 || client != 0 => {
-                return Err(RequestError::OpenSessionNotAlone);
-            }
-            other => class = other,
-        }
+    for operation in operations {
+        class = match (class, validate_operation(&operation, limits)?) {
+            (RequestClass::OpenSession, _) | (_, RequestClass::OpenSession) => RequestClass::OpenSession,
+            (RequestClass::Write, _) | (_, RequestClass::Write) => RequestClass::Write,
+            (RequestClass::Read, RequestClass::Read) => RequestClass::Read,
+        };
     }
     Ok(class)
+}
+
+/// Gives a written request frame the numbers of a session, and its head the checksum that goes with them. The header's
+/// checksum is left to [`frame::set_correlation`], which every send needs anyway.
+///
+/// # Panics
+/// When `frame` is not a request frame.
+pub(crate) fn set_session(frame: &mut [u8], client: u64, sequence: u64, acknowledged: u64) {
+    let root = frame.len() - size_of::<ArchivedRequest>();
+    assert!(root >= frame::HEADER_BYTES, "a request frame ends with its root");
+    let mut set = |offset: usize, number: u64| {
+        frame[root + offset..root + offset + 8].copy_from_slice(&number.to_le_bytes());
+    };
+    set(offset_of!(ArchivedRequest, client), client);
+    set(offset_of!(ArchivedRequest, sequence), sequence);
+    set(offset_of!(ArchivedRequest, acknowledged), acknowledged);
+    frame::set_head_checksum(frame);
 }
 
 #[inline]

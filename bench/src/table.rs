@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 
 use crate::report::{Latency, Report, SystemReport};
@@ -14,7 +14,7 @@ use crate::report::{Latency, Report, SystemReport};
 pub fn format(report: &Report) -> String {
     let systems: Vec<&SystemReport> = std::iter::once(&report.system).chain(&report.rivals).collect();
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY);
+    table.load_preset(UTF8_FULL_CONDENSED);
     let names = systems.iter().map(|system| right(system.target.name().to_owned()));
     table.set_header(std::iter::once(Cell::new("")).chain(names));
     for (name, read) in rows(&systems) {

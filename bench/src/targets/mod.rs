@@ -8,7 +8,6 @@
 //! says [`Busy`].
 
 pub mod etcd;
-pub mod native;
 pub mod redis;
 pub mod resp;
 pub mod ringraft;

@@ -56,6 +56,14 @@ impl Poller {
         Ok(())
     }
 
+    /// Adds a connection that is being made under a token: it is woken when it is made or has failed.
+    pub fn add_connecting(&self, connection: &mut Connection, token: u64) -> io::Result<()> {
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT;
+        epoll::add(&self.epoll, &connection.socket, epoll::EventData::new_u64(token), flags)?;
+        connection.waits_for_writable = true;
+        Ok(())
+    }
+
     /// Asks to be woken also when the connection takes more output, or no longer.
     fn set_writable(&self, connection: &Connection, token: u64, writable: bool) -> io::Result<()> {
         let mut flags = epoll::EventFlags::IN;
@@ -81,17 +89,43 @@ impl Connection {
     pub fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
         socket.connect_timeout(&address.into(), timeout)?;
-        socket.set_tcp_nodelay(true)?;
         socket.set_nonblocking(true)?;
+        Self::of(socket)
+    }
+
+    /// Begins to connect; [`Connection::established`] tells when that is done. Its owner keeps the time.
+    pub fn begin(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Err(error),
+            _ => Self::of(socket),
+        }
+    }
+
+    fn of(socket: Socket) -> io::Result<Self> {
+        socket.set_tcp_nodelay(true)?;
         Ok(Self {
             socket: socket.into(),
             input: vec![0; INPUT_BYTES],
             input_begin: 0,
             input_end: 0,
-            output: Vec::with_capacity(INPUT_BYTES),
+            output: Vec::new(),
             output_begin: 0,
             waits_for_writable: false,
         })
+    }
+
+    /// Whether a connection begun is made; an error when it failed.
+    pub fn established(&self) -> io::Result<bool> {
+        if let Some(error) = self.socket.take_error()? {
+            return Err(error);
+        }
+        match self.socket.peer_addr() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether more output may be queued.
@@ -107,28 +141,45 @@ impl Connection {
 
     /// Sends what is queued, as far as the system takes it.
     pub fn flush(&mut self, poller: &Poller, token: u64) -> io::Result<()> {
-        while self.output_begin < self.output.len() {
-            match self.socket.write(&self.output[self.output_begin..]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(bytes) => self.output_begin += bytes,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        let blocked = self.output_begin < self.output.len();
-        if !blocked {
+        let output = std::mem::take(&mut self.output);
+        let sent = self.write(&output[self.output_begin..], poller, token);
+        self.output = output;
+        self.output_begin += sent?;
+        if self.output_begin == self.output.len() {
             self.output.clear();
             self.output_begin = 0;
         } else if self.output_begin >= OUTPUT_BYTES_MAX {
             self.output.drain(..self.output_begin);
             self.output_begin = 0;
         }
+        Ok(())
+    }
+
+    /// Sends bytes of somebody else's buffer, as far as the system takes them, and says how many. When some are left,
+    /// the poller wakes as soon as more can be sent.
+    pub fn write(&mut self, bytes: &[u8], poller: &Poller, token: u64) -> io::Result<usize> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match self.socket.write(&bytes[sent..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let blocked = sent < bytes.len();
         if blocked != self.waits_for_writable {
             poller.set_writable(self, token, blocked)?;
             self.waits_for_writable = blocked;
         }
-        Ok(())
+        Ok(sent)
+    }
+
+    /// Whether output waits for the system to take more.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.waits_for_writable
     }
 
     /// Receives once. `Ok(false)`: nothing there. The end of the stream is an error.

@@ -3,16 +3,18 @@
 //! Off the data path.
 //! Invariant: a failure says whether the operation may have been done.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use ringraft_net::client::Options;
+use ringraft_net::client::tokio::Client;
 use ringraft_net::wire::{Consistency, Operation, OperationResult, Position};
 use ringraft_tools::local_cluster::ClusterFile;
 use ringraft_tools::probe::Connection;
 use serde_json::{Value, json};
+use tokio::runtime::Builder;
 
 /// Where the cluster is and how to talk to it.
 #[derive(Debug, Args)]
@@ -59,33 +61,6 @@ impl Target {
     }
 }
 
-/// Why an operation has no answer.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// It was not done.
-    NotDone(String),
-    /// It may have been done or may yet be.
-    Unknown(String),
-}
-
-impl Failure {
-    /// Whether it may have been done.
-    pub(crate) fn is_unknown(&self) -> bool {
-        matches!(self, Self::Unknown(_))
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotDone(reason) => write!(formatter, "not done: {reason}"),
-            Self::Unknown(reason) => write!(formatter, "outcome unknown, it may have been done: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
-
 /// What became of one operation.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -119,6 +94,21 @@ pub(crate) fn execute_stale(target: &Target, operation: Operation) -> Result<Ans
     run(target, operation, Consistency::Stale)
 }
 
-fn run(_target: &Target, _operation: Operation, _consistency: Consistency) -> Result<Answer> {
-    bail!("pending")
+fn run(target: &Target, operation: Operation, consistency: Consistency) -> Result<Answer> {
+    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
+    runtime.block_on(async {
+        let deadline = Instant::now() + Duration::from_millis(target.timeout_ms);
+        let request_timeout = Duration::from_millis(target.timeout_ms);
+        let seed = u64::from(std::process::id());
+        let options = Options { request_timeout, seed, ..Options::default() };
+        let client = Client::connect(&target.endpoints()?, options).await.context("not done")?;
+        let rest = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let answer = client.request_within(vec![operation], consistency, Some(rest)).await;
+        let answer = answer.map_err(|error| match error.is_outcome_unknown() {
+            true => anyhow::Error::new(error),
+            false => anyhow::Error::new(error).context("not done"),
+        })?;
+        let result = answer.value.into_iter().next().context("the server answered without a result")?;
+        Ok(Answer { result, position: answer.position })
+    })
 }

@@ -20,9 +20,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use ringraft_net::client::ClientError;
 use serde_json::{Value, json};
-
-use crate::client;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -102,7 +101,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Ok(Outcome(code)) => ExitCode::from(code),
         Err(error) => {
             eprintln!("ringraft: {error:#}");
-            let unknown = error.downcast_ref::<client::Failure>().is_some_and(client::Failure::is_unknown);
+            let unknown = error.downcast_ref::<ClientError>().is_some_and(ClientError::is_outcome_unknown);
             ExitCode::from(if unknown { OUTCOME_UNKNOWN.0 } else { FAILURE.0 })
         }
     }

@@ -205,7 +205,8 @@ mod tests {
         assert_eq!(held, b"three");
         outgoing.give_back(held);
         outgoing.push(|out| out.push(1));
-        assert_eq!(outgoing.take().unwrap().as_ptr(), address, "the two buffers alternate");
+        let held = outgoing.take().unwrap();
+        assert_eq!(held.as_ptr(), address, "the two buffers alternate");
     }
 
     #[test]

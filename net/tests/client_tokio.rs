@@ -1,0 +1,206 @@
+//! The tokio adapter against a small server over real sockets.
+//!
+//! Off the data path.
+
+mod fake;
+
+use fake::{Accepting, Cluster, Verdict};
+use ringraft_net::client::tokio::{Client, ConnectError};
+use ringraft_net::client::{ClientError, Options};
+use ringraft_net::wire::{Consistency, Operation, OperationResult};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{LocalSet, spawn_local};
+
+type Shared = Rc<RefCell<Cluster>>;
+
+/// Three nodes with one shard each.
+async fn serve(groups: u32) -> (Shared, Vec<SocketAddr>) {
+    let mut listeners = Vec::new();
+    for _ in 0..3 {
+        listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+    }
+    let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+    let shards: Vec<_> = addresses.iter().map(|&address| vec![address]).collect();
+    let cluster = Rc::new(RefCell::new(Cluster::new(groups, &shards)));
+    for (node, listener) in (1..).zip(listeners) {
+        let cluster = Rc::clone(&cluster);
+        spawn_local(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                spawn_local(connection(Rc::clone(&cluster), node, stream));
+            }
+        });
+    }
+    (cluster, addresses)
+}
+
+async fn connection(cluster: Shared, node: u64, mut stream: TcpStream) {
+    let (mut accepting, mut bytes) = (Accepting::default(), vec![0; 10_000]);
+    while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+        let mut answer = Vec::new();
+        let alive = accepting.receive(&mut cluster.borrow_mut(), node, 0, &bytes[..count], &mut answer);
+        if stream.write_all(&answer).await.is_err() || !alive {
+            return;
+        }
+    }
+}
+
+fn run<F: Future<Output = ()>>(test: F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        tokio::time::timeout(Duration::from_secs(20), test).await.expect("the test hangs");
+    });
+}
+
+#[test]
+fn every_operation() {
+    run(async {
+        let (cluster, addresses) = serve(4).await;
+        let client = Client::connect(&addresses, Options::default()).await.unwrap();
+        assert!(!client.put("a", "1").await.unwrap().value);
+        let again = client.put("a", "2").await.unwrap();
+        assert!(again.value && again.position.index > 0);
+        assert_eq!(client.get("a").await.unwrap().value, Some(b"2".to_vec()));
+        assert_eq!(client.get_stale("a").await.unwrap().value, Some(b"2".to_vec()));
+        assert_eq!(client.get("b").await.unwrap().value, None);
+        assert_eq!(client.compare_and_set("a", Some(b"2".to_vec()), "3").await.unwrap().value, Ok(()));
+        assert_eq!(client.compare_and_set("a", None, "4").await.unwrap().value, Err(Some(b"3".to_vec())));
+        assert!(client.delete("a").await.unwrap().value);
+        let operations =
+            vec![Operation::Put { key: b"a".to_vec(), value: b"5".to_vec() }, Operation::Get { key: b"a".to_vec() }];
+        let answer = client.request(operations, Consistency::Linearizable).await.unwrap();
+        assert_eq!(
+            answer.value,
+            [OperationResult::Put { replaced: false }, OperationResult::Value(Some(b"5".to_vec()))]
+        );
+        assert_eq!(client.status(2, 0).await.unwrap(), "{\"node\":2,\"shard\":0}");
+        let info = client.info().await.unwrap();
+        assert_eq!((info.groups, info.shards, info.nodes), (4, 1, vec![1, 2, 3]));
+        assert_eq!(info.cluster, cluster.borrow().id);
+        let error = client.get("").await.unwrap_err();
+        assert!(matches!(error, ClientError::BadRequest { .. }));
+    });
+}
+
+#[test]
+fn many_at_once_through_mishaps() {
+    run(async {
+        let (cluster, addresses) = serve(8).await;
+        let options = Options { connections: 2, stall_timeout: Duration::from_millis(200), ..Options::default() };
+        let client = Client::connect(&addresses, options).await.unwrap();
+        {
+            let mut cluster = cluster.borrow_mut();
+            cluster.leaders = (0..8).map(|group| group % 3 + 1).collect();
+            for turn in 0..400 {
+                cluster.script.push_back(match turn % 40 {
+                    7 => Verdict::ApplyAndBreak,
+                    17 => Verdict::Break,
+                    27 => Verdict::Ignore,
+                    37 => Verdict::ApplySilently,
+                    _ => Verdict::Apply,
+                });
+            }
+        }
+        let tasks: Vec<_> = (0..50)
+            .map(|task| {
+                let client = client.clone();
+                spawn_local(async move {
+                    for turn in 0..20 {
+                        let value = format!("{task}-{turn}");
+                        client.put(format!("key-{task}"), value.clone()).await.unwrap();
+                        assert_eq!(client.get(format!("key-{task}")).await.unwrap().value, Some(value.into_bytes()));
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let cluster = cluster.borrow();
+        assert_eq!(cluster.applied.len(), 1_000);
+        assert!(cluster.applied.values().all(|&times| times == 1), "exactly once");
+    });
+}
+
+#[test]
+fn large_values_both_ways() {
+    run(async {
+        let (_cluster, addresses) = serve(1).await;
+        let client = Client::connect(&addresses, Options::default()).await.unwrap();
+        let value: Vec<u8> = (0..1 << 20).map(|byte: u32| (byte >> 3) as u8).collect();
+        let puts: Vec<_> = (0..20)
+            .map(|key| {
+                let (client, value) = (client.clone(), value.clone());
+                spawn_local(async move { client.put(format!("key-{key}"), value).await })
+            })
+            .collect();
+        for put in puts {
+            put.await.unwrap().unwrap();
+        }
+        for key in 0..20 {
+            assert_eq!(client.get(format!("key-{key}")).await.unwrap().value.as_ref(), Some(&value));
+        }
+    });
+}
+
+#[test]
+fn nobody_there() {
+    run(async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let options = Options { request_timeout: Duration::from_millis(100), ..Options::default() };
+        let error = Client::connect(&[address], options).await.unwrap_err();
+        assert!(matches!(error, ConnectError::NoAnswer { .. }), "{error}");
+        let error = Client::connect(&Vec::<SocketAddr>::new(), Options::default()).await.unwrap_err();
+        assert_eq!(error.to_string(), "no endpoint was given");
+    });
+}
+
+#[test]
+fn the_wrong_cluster() {
+    run(async {
+        let (_cluster, addresses) = serve(1).await;
+        let options = Options { cluster: Some([9; 16]), ..Options::default() };
+        let error = Client::connect(&addresses, options).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Refused(ClientError::Refused { .. })), "{error}");
+    });
+}
+
+#[test]
+fn the_driver_ends_with_the_last_handle() {
+    run(async {
+        let (_cluster, addresses) = serve(1).await;
+        let before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let client = Client::connect(&addresses, Options::default()).await.unwrap();
+        client.put("a", "1").await.unwrap();
+        let clone = client.clone();
+        drop(client);
+        assert!(clone.get("a").await.unwrap().value.is_some());
+        drop(clone);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), before);
+    });
+}
+
+#[test]
+fn shards_are_where_the_topology_says() {
+    run(async {
+        let (cluster, addresses) = serve(6).await;
+        cluster.borrow_mut().tells_leaders = false;
+        cluster.borrow_mut().leaders = vec![1, 2, 3, 1, 2, 3];
+        let client = Client::connect(&addresses[..1], Options::default()).await.unwrap();
+        for key in 0..60 {
+            client.put(format!("key-{key}"), format!("{key}")).await.unwrap();
+        }
+        let nodes: BTreeSet<_> = cluster.borrow().received.iter().map(|received| received.node).collect();
+        assert_eq!(nodes.len(), 3, "learnt from one endpoint");
+        let info = client.info().await.unwrap();
+        assert_eq!(info.leaders, [1, 2, 3, 1, 2, 3].map(Some));
+    });
+}

@@ -4,7 +4,8 @@
 //! `cargo bench -p ringraft-wal --bench device` prints a table and one JSON line. A bare loop writes the same number of
 //! bytes directly to a zeroed file and flushes, one at a time: by system calls, and by the same glommio calls the WAL
 //! uses. Each ratio is the median over the rounds of (WAL in the round / bare loop in the round), because devices drift.
-//! Arguments: `--rounds N`, `--milliseconds N` (per contender and round), `--directory D`, `--test` (one short round).
+//! Arguments: `--rounds N`, `--milliseconds N` (per contender and round), `--directory D`, `--test` (one short round),
+//! `--kibibytes N` (only this batch size), `--only NAME` (only what has NAME in its name; for profiling).
 
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
@@ -27,17 +28,23 @@ struct Arguments {
     rounds: usize,
     slice: Duration,
     directory: PathBuf,
+    sizes: Vec<usize>,
+    only: String,
 }
 
 fn arguments() -> Arguments {
     let target = std::env::var("CARGO_TARGET_DIR").map_or_else(|_| PathBuf::from("target"), PathBuf::from);
-    let mut parsed = Arguments { rounds: 15, slice: Duration::from_millis(400), directory: target };
+    let sizes = vec![4 << 10, 16 << 10, 256 << 10];
+    let only = String::new();
+    let mut parsed = Arguments { rounds: 15, slice: Duration::from_millis(400), directory: target, sizes, only };
     let mut given = std::env::args().skip(1);
     while let Some(argument) = given.next() {
         let mut number = || given.next().and_then(|value| value.parse().ok()).expect("a number");
         match argument.as_str() {
             "--rounds" => parsed.rounds = number(),
             "--milliseconds" => parsed.slice = Duration::from_millis(number() as u64),
+            "--kibibytes" => parsed.sizes = vec![number() << 10],
+            "--only" => parsed.only = given.next().expect("a name"),
             "--directory" => parsed.directory = PathBuf::from(given.next().expect("a folder")),
             "--test" => (parsed.rounds, parsed.slice) = (1, Duration::from_millis(30)),
             _ => {} // what cargo passes on
@@ -177,7 +184,7 @@ impl Contender {
             }
             self.signal.wait().await;
             self.complete();
-            if self.index % 256 == 0 {
+            if self.index.is_multiple_of(256) {
                 self.wal.reclaim(1, self.index.saturating_sub(64));
             }
         }
@@ -193,7 +200,7 @@ impl Contender {
 fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 struct Row {
@@ -220,12 +227,12 @@ async fn compare(arguments: &Arguments, bytes: usize, json: &mut Vec<String>) {
     let mut rows: Vec<Row> = bare_names.iter().map(|name| Row { name: (*name).into(), rates: Vec::new() }).collect();
     rows.extend(contenders.iter().map(|contender| Row { name: contender.name.into(), rates: Vec::new() }));
     for _ in 0..arguments.rounds {
-        rows[0].rates.push(bare_system_calls(&bare, bytes, arguments.slice, false));
-        rows[1].rates.push(bare_system_calls(&bare, bytes, arguments.slice, true));
-        rows[2].rates.push(bare_glommio(&bare, bytes, arguments.slice, false).await);
-        rows[3].rates.push(bare_glommio(&bare, bytes, arguments.slice, true).await);
-        for (place, contender) in contenders.iter_mut().enumerate() {
-            rows[4 + place].rates.push(contender.run(arguments.slice).await);
+        for (place, row) in rows.iter_mut().enumerate().filter(|(_, row)| row.name.contains(&arguments.only)) {
+            row.rates.push(match place {
+                0 | 1 => bare_system_calls(&bare, bytes, arguments.slice, place == 1),
+                2 | 3 => bare_glommio(&bare, bytes, arguments.slice, place == 3).await,
+                _ => contenders[place - 4].run(arguments.slice).await,
+            });
         }
     }
     print_rows(bytes, &rows, json);
@@ -258,7 +265,7 @@ fn main() {
     let builder = LocalExecutorBuilder::new(Placement::Unbound).preempt_timer(Duration::from_secs(3600));
     builder.make().expect("io_uring").run(async move {
         let mut json = Vec::new();
-        for bytes in [4 << 10, 16 << 10, 256 << 10] {
+        for bytes in arguments.sizes.iter().copied() {
             compare(&arguments, bytes, &mut json).await;
         }
         println!("\n{{\"bench\":\"device\",\"rounds\":{},\"rows\":[{}]}}", arguments.rounds, json.join(","));

@@ -259,8 +259,10 @@ pub fn file_system_of(directory: &Path) -> String {
 }
 
 fn disk_error(operation: &'static str, file: FileNumber, error: GlommioError<()>) -> DiskError {
+    // Before the conversion: an `io::Error` made from an enhanced one has lost the number.
+    let errno = error.raw_os_error();
     let error: io::Error = error.into();
-    match error.raw_os_error() {
+    match errno.or(error.raw_os_error()) {
         Some(libc::ENOSPC | libc::EDQUOT) => DiskError::NoSpace,
         errno => DiskError::Io { operation, file, errno: errno.unwrap_or(0), message: error.to_string() },
     }

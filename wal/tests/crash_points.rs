@@ -3,6 +3,7 @@
 //! Off the data path.
 //! Asserted for each: recovery succeeds, nothing acknowledged is lost, what is found is the content after exactly some
 //! batch that was submitted; and the same again for a crash while going on from there.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 mod common;
 

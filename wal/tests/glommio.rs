@@ -2,6 +2,7 @@
 //!
 //! Off the data path.
 //! The executor is built as the production host builds its own: no preemption timer in reach, one queue.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 mod common;
 

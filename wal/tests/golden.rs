@@ -1,6 +1,7 @@
 //! Golden bytes: the format as it stands on disk. A change here is a change of the format version.
 //!
 //! Off the data path.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 mod common;
 

@@ -1,6 +1,7 @@
 //! Random appends, truncations, reclaims, restarts and crashes against a model made of plain vectors.
 //!
 //! Off the data path.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 mod common;
 
@@ -104,7 +105,7 @@ proptest! {
             prop_assert!(tracked.log.wal.submitted_sequence() >= tracked.log.wal.durable_sequence());
         }
         tracked.log.flush();
-        let model = tracked.model.clone().from_index(&tracked.first);
+        let model = tracked.model.clone().wanted_from(&tracked.first);
         check_bytes(&mut tracked.log, &model);
         tracked.check(&tracked.log.crashed());
     }

@@ -1,6 +1,7 @@
 //! One test per row of the decision table in `FORMAT.md`; the name begins with the row.
 //!
 //! Off the data path.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 mod common;
 

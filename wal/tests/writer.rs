@@ -1,6 +1,7 @@
 //! The writer: cursors, group commit, cache, reader, reclaim and recycling.
 //!
 //! Off the data path.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 mod common;
 
@@ -227,7 +228,7 @@ fn segments_are_recycled_in_order_and_hard_states_survive() {
     }
     let first = [(1, 395)].into_iter().collect();
     let disk = log.crashed();
-    assert_eq!(Model::of(&disk.recover(&log.config).unwrap()).from_index(&first), model);
+    assert_eq!(Model::of(&disk.recover(&log.config).unwrap()).wanted_from(&first), model);
     check_bytes(&mut log, &model);
 }
 
@@ -344,7 +345,7 @@ fn a_failed_write_poisons() {
         assert_eq!(log.try_entry(1, 1, 4, 10).map(|_| ()), poisoned);
         assert_eq!(log.wal.append_hard_state(1, 1, None, &mut log.disk).map(|_| ()), poisoned);
         assert_eq!(log.wal.submit(&mut log.disk).map(|_| ()), poisoned);
-        assert!(poisoned.unwrap_err().is_fatal());
+        assert!(WalError::Poisoned { cause: error }.is_fatal());
         assert!(log.disk.pending().is_empty(), "nothing is retried");
     }
 }

@@ -28,12 +28,12 @@ struct Break {
     missing: Option<u64>,
 }
 
-pub(super) fn link(config: &ValidConfig, scans: Vec<SegmentScan>, file_count: u32) -> Result<Recovered, RecoveryError> {
-    let order = newest_first(&scans)?;
+pub(super) fn link(config: &ValidConfig, scans: &[SegmentScan], file_count: u32) -> Result<Recovered, RecoveryError> {
+    let order = newest_first(scans)?;
     let mut parts = Vec::new();
     let mut first_break = None;
     for top in 0..order.len() {
-        match chain_down(&scans, &order[top..]) {
+        match chain_down(scans, &order[top..]) {
             Ok(found) => {
                 parts = found;
                 break;
@@ -45,10 +45,10 @@ pub(super) fn link(config: &ValidConfig, scans: Vec<SegmentScan>, file_count: u3
     }
     let end = parts.first().map_or(0, |part| part.last_sequence);
     let live_first = parts.last().and_then(|part| scans[part.place].segment_id).unwrap_or(0);
-    let claims = claims_beyond(&scans, &parts, live_first);
+    let claims = claims_beyond(scans, &parts, live_first);
     let durable = claims.iter().map(|(_, claim)| claim.durable_max).max().unwrap_or(0);
     if durable > end {
-        return Err(damage(config, &scans, &parts, first_break.as_ref(), &claims, durable));
+        return Err(damage(config, scans, &parts, first_break.as_ref(), &claims, durable));
     }
     if let Some(scan) = parts.first().map(|part| &scans[part.place])
         && let StopReason::Version(version) = scan.stop
@@ -56,7 +56,7 @@ pub(super) fn link(config: &ValidConfig, scans: Vec<SegmentScan>, file_count: u3
         let offset = scan.stop_block * config.block_bytes as u64;
         return Err(RecoveryError::Version { file: scan.file, offset, version });
     }
-    Ok(assemble(config, &scans, &parts, file_count))
+    Ok(assemble(config, scans, &parts, file_count))
 }
 
 /// Places of the scans that begin with a batch, highest segment id first.

@@ -263,6 +263,6 @@ impl Recovery {
             }
         }
         let scans: Vec<SegmentScan> = self.scans.into_values().filter(|scan| scan.file.0 < self.file_count).collect();
-        link::link(&self.config, scans, self.file_count)
+        link::link(&self.config, &scans, self.file_count)
     }
 }

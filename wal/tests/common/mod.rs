@@ -1,7 +1,7 @@
 //! What the tests share: a small WAL on a disk in memory, and a model of what it must hold.
 //!
 //! Off the data path.
-#![allow(dead_code)] // each test file uses its own part
+#![allow(dead_code, clippy::unwrap_used)] // each test file uses its own part; a test may panic
 
 use std::collections::BTreeMap;
 
@@ -156,7 +156,7 @@ impl Model {
     }
 
     /// The same without entries below `first` of each group: a recovery may find more old entries than a host still wants.
-    pub(crate) fn from_index(mut self, first: &BTreeMap<u32, u64>) -> Self {
+    pub(crate) fn wanted_from(mut self, first: &BTreeMap<u32, u64>) -> Self {
         for (group, found) in &mut self.groups {
             let from = first.get(group).copied().unwrap_or(0);
             found.entries.retain(|(_, index, _)| *index >= from);
@@ -273,8 +273,8 @@ impl Tracked {
         assert!(last >= self.log.wal.durable_sequence(), "acknowledged batches are lost");
         assert!(last <= self.log.wal.submitted_sequence(), "batches nobody submitted");
         let expected = self.states.range(..=last).next_back().map(|(_, model)| model.clone()).unwrap_or_default();
-        let expected = expected.from_index(&self.first).compact();
-        assert_eq!(Model::of(&recovered).from_index(&self.first).compact(), expected, "after batch {last}");
+        let expected = expected.wanted_from(&self.first).compact();
+        assert_eq!(Model::of(&recovered).wanted_from(&self.first).compact(), expected, "after batch {last}");
         recovered
     }
 

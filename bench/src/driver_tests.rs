@@ -280,7 +280,8 @@ fn reads_are_verified_against_what_was_preloaded() {
     let clock = FakeClock::default();
     let mut target = FakeTarget::new(&clock, 10 * MICROSECOND);
     let mut workload = workload(50);
-    let load = Load { pace: Pace::Closed { outstanding: 16 }, verify_values: true, ..open(1, 1) };
+    let mut load = Load { pace: Pace::Closed { outstanding: 16 }, verify_values: true, ..open(1, 1) };
+    (load.warmup_ns, load.window_ns) = (MILLISECOND, 20 * MILLISECOND);
     let mut counter = Counter::default();
     let stop = AtomicBool::new(false);
     let preload = Driver::new(&mut target, &clock, &mut workload, load).preload(&mut counter, &stop).unwrap();

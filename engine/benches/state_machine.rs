@@ -79,6 +79,7 @@ fn apply(criterion: &mut Criterion, name: &str, keys: u64, with_session: bool, e
             |payload| {
                 replies.clear();
                 let applied = machine.apply_entry(machine.last_applied() + 1, 1, &payload, |position, outcome| {
+                    assert!(matches!(outcome, OutcomeRef::Done(_)), "every put takes effect");
                     if encode {
                         wire::ReplyRef { position, outcome }.append_frame(&mut replies, position.position);
                     } else {

@@ -7,6 +7,7 @@ use ringraft_engine::shard::clients::ConnectionId;
 use ringraft_engine::shard::restore::ConsensusSettings;
 use ringraft_engine::shard::status::GroupStatus;
 use ringraft_engine::shard::{Shard, ShardSettings};
+use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
 use ringraft_net::wire::{self, Consistency, Operation, OperationResult, Outcome, Reply, Request};
@@ -123,9 +124,9 @@ impl Cluster {
         moved |= node.shard.wants_turn();
         assert_eq!(node.shard.fatal(), None, "node {}", place + 1);
         while let Some(to) = self.nodes[place].shard.peers().next_dirty() {
-            let mut bytes = Vec::new();
-            self.nodes[place].shard.peers().take_outgoing(to, &mut bytes);
+            let bytes = self.nodes[place].shard.peers().take_outgoing(to).expect("queued bytes");
             self.deliver(place as u64 + 1, to.0, &bytes);
+            self.nodes[place].shard.peers().give_back(to, bytes);
             moved = true;
         }
         let node = &mut self.nodes[place];
@@ -174,11 +175,12 @@ impl Cluster {
 
     fn send(&mut self, node: u64, request: &Request) -> u32 {
         self.correlation += 1;
-        let mut bytes = Vec::new();
+        let (mut bytes, mut buffer) = (Vec::new(), ReceiveBuffer::new());
         request.append_frame(&mut bytes, self.correlation);
+        buffer.extend(&bytes);
         let target = &mut self.nodes[node as usize - 1];
-        let rest = target.shard.client_bytes(target.client, bytes).expect("a good frame");
-        assert!(rest.is_empty());
+        target.shard.client_bytes(target.client, &mut buffer).expect("a good frame");
+        assert!(buffer.filled().is_empty());
         self.correlation
     }
 
@@ -398,5 +400,7 @@ fn bad_requests_are_answered_and_change_nothing() {
     let long = put(&"k".repeat(5_000), "v");
     assert!(matches!(cluster.ask(leader, &long), Some(Outcome::BadRequest { .. })));
     let node = &mut cluster.nodes[0];
-    assert!(node.shard.client_bytes(node.client, b"garbage".to_vec()).is_err());
+    let mut garbage = ReceiveBuffer::new();
+    garbage.extend(b"garbage");
+    assert!(node.shard.client_bytes(node.client, &mut garbage).is_err());
 }

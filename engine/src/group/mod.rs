@@ -30,7 +30,7 @@ use self::reads::Reads;
 use self::replicate::Follower;
 use self::waiters::Waiters;
 use crate::shard::clients::Asker;
-use crate::shard::io::Io;
+use crate::shard::io::{Fatal, Io};
 use crate::state_machine::StateMachine;
 
 /// A message that waits for its sender's own flush.
@@ -173,6 +173,10 @@ impl Group {
         let metas = std::mem::take(&mut self.metas);
         let outcome = self.core.step_append(from, append.term, append.prev, append.leader_commit, &metas);
         self.metas = metas;
+        if self.core.refused_conflicts() > 0 {
+            io.fail(Fatal::Conflict { group: self.id.0, leader: from.0, index: append.prev.index + 1 });
+            return Ok(());
+        }
         match outcome {
             AppendOutcome::Accepted { skip, .. } if skip < self.offsets.len() => {
                 let start = self.offsets[skip];

@@ -57,13 +57,13 @@ impl Group {
         for read in ready.reads.drain(..) {
             self.reads.confirm(read.context, read.index);
         }
+        self.serve_reads(io); // what is confirmed in this very output stays valid
         if ready.reads_failed {
             self.fail_reads(io);
         }
         if let Some((role, _, _)) = ready.role {
             self.on_role(role, io);
         }
-        self.serve_reads(io);
         self.ready = ready;
     }
 

@@ -7,28 +7,30 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use ringraft_net::buffer::ReceiveBuffer;
+
 use crate::payload::{ENTRY_REQUESTS_MAX, REQUEST_PREFIX_BYTES};
 use crate::shard::clients::Asker;
 
 /// One admitted request: a range of a shared receive buffer and who asked.
 #[derive(Debug)]
 pub(crate) struct Proposal {
-    buffer: Rc<Vec<u8>>,
+    buffer: Rc<ReceiveBuffer>,
     start: u32,
     length: u32,
     pub(crate) asker: Asker,
 }
 
 impl Proposal {
-    /// A request lying at `start..start + length` of `buffer`.
-    pub(crate) fn new(buffer: Rc<Vec<u8>>, start: usize, length: usize, asker: Asker) -> Self {
-        debug_assert!(start + length <= buffer.len());
+    /// A request lying at `start..start + length` of the filled part of `buffer`.
+    pub(crate) fn new(buffer: Rc<ReceiveBuffer>, start: usize, length: usize, asker: Asker) -> Self {
+        debug_assert!(start + length <= buffer.filled().len());
         Self { buffer, start: start as u32, length: length as u32, asker }
     }
 
     /// The request's archive.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.buffer[self.start as usize..(self.start + self.length) as usize]
+        &self.buffer.filled()[self.start as usize..(self.start + self.length) as usize]
     }
 }
 
@@ -86,7 +88,9 @@ mod tests {
 
     fn proposal(length: usize) -> Proposal {
         let asker = Asker { connection: ConnectionId { slot: 0, generation: 0 }, correlation: 0 };
-        Proposal::new(Rc::new(vec![7; length]), 0, length, asker)
+        let mut buffer = ReceiveBuffer::new();
+        buffer.extend(&vec![7; length]);
+        Proposal::new(Rc::new(buffer), 0, length, asker)
     }
 
     #[test]

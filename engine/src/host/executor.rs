@@ -12,13 +12,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use glommio::timer::sleep;
+use ringraft_net::buffer::ReceiveBuffer;
+use ringraft_net::glommio::Connection as Link;
 use ringraft_raft::NodeId;
 use ringraft_wal::glommio::{Completions, GlommioDisk};
 use tracing::{info, warn};
 
 use super::peer::Sender;
 use super::signal::Signal;
-use super::stream::Stream;
 use crate::shard::Shard;
 use crate::shard::clients::ConnectionId;
 use crate::shard::io::Fatal;
@@ -27,7 +28,7 @@ use crate::shard::io::Fatal;
 /// One client connection, as the turn task sees it.
 struct Connection {
     id: ConnectionId,
-    stream: Stream,
+    stream: Link,
     writable: Signal,
     /// The writer task is in the middle of a send: the turn must not overtake it.
     writing: Rc<Cell<bool>>,
@@ -121,7 +122,7 @@ impl Host {
         let mut bytes = std::mem::take(&mut *connection.spare.borrow_mut());
         let taken = self.shard.borrow_mut().clients().take_outgoing(connection.id, &mut bytes);
         if !taken {
-            connection.stream.shutdown().await;
+            connection.stream.close().await;
             return;
         }
         match connection.stream.write_now(&bytes).await {
@@ -133,7 +134,7 @@ impl Host {
             }
             Err(_) => {
                 bytes.clear();
-                connection.stream.shutdown().await;
+                connection.stream.close().await;
             }
         }
         *connection.spare.borrow_mut() = bytes;
@@ -155,7 +156,7 @@ impl Host {
                     }
                 }
                 if connection.stream.write_all(&bytes).await.is_err() {
-                    connection.stream.shutdown().await;
+                    connection.stream.close().await;
                     return;
                 }
                 bytes.clear();
@@ -166,7 +167,7 @@ impl Host {
     }
 
     /// Serves one client connection after its handshake; `buffer` holds what came behind the `Hello`.
-    pub(super) async fn serve_client(self: Rc<Self>, stream: Stream, mut buffer: Vec<u8>) {
+    pub(super) async fn serve_client(self: Rc<Self>, stream: Link, mut buffer: ReceiveBuffer) {
         let Some(id) = self.shard.borrow_mut().clients().open() else {
             return warn!("a client was refused: this shard has as many connections as it may (connections_max)");
         };
@@ -180,24 +181,15 @@ impl Host {
         let closed = Rc::new(Cell::new(false));
         self.register(id, Some(Rc::clone(&connection)));
         glommio::spawn_local(Rc::clone(&self).write_client(Rc::clone(&connection), Rc::clone(&closed))).detach();
-        let mut chunk = READ_BYTES_MIN;
         loop {
-            if !buffer.is_empty() {
-                let taken = self.shard.borrow_mut().client_bytes(id, buffer);
-                self.work.raise();
-                match taken {
-                    Ok(rest) => buffer = rest,
-                    Err(reason) => {
-                        info!(reason, "a client connection was closed");
-                        break;
-                    }
-                }
+            let taken = self.shard.borrow_mut().client_bytes(id, &mut buffer);
+            self.work.raise();
+            if let Err(reason) = taken {
+                info!(reason, "a client connection was closed");
+                break;
             }
-            match stream.read_some(&mut buffer, chunk).await {
-                Ok(0) | Err(_) => break,
-                Ok(read) if read == chunk => chunk = (chunk * 2).min(READ_BYTES_MAX),
-                Ok(read) if read < chunk / 4 => chunk = (chunk / 2).max(READ_BYTES_MIN),
-                Ok(_) => {}
+            if matches!(stream.read_some(&mut buffer, READ_BYTES_MIN).await, Ok(0) | Err(_)) {
+                break;
             }
         }
         sleep(LAST_REPLIES).await; // what was answered before a bad frame may still go out
@@ -205,7 +197,7 @@ impl Host {
         self.register(id, None);
         closed.set(true);
         connection.writable.raise();
-        stream.shutdown().await;
+        stream.close().await;
     }
 
     fn register(&self, id: ConnectionId, connection: Option<Rc<Connection>>) {
@@ -218,36 +210,22 @@ impl Host {
     }
 
     /// Takes the frames of an accepted peer link until it ends.
-    pub(super) async fn serve_peer(self: Rc<Self>, node: NodeId, stream: Stream, mut buffer: Vec<u8>) {
-        let mut start = 0;
-        let mut chunk = READ_BYTES_MIN;
+    pub(super) async fn serve_peer(self: Rc<Self>, node: NodeId, stream: Link, mut buffer: ReceiveBuffer) {
         loop {
-            if buffer.len() > start {
-                let taken = self.shard.borrow_mut().peer_bytes(node, &buffer[start..]);
-                self.work.raise();
-                match taken {
-                    Ok(taken) => start += taken,
-                    Err(reason) => {
-                        warn!(peer = node.0, reason, "the link of a peer was closed");
-                        break;
-                    }
+            let taken = self.shard.borrow_mut().peer_bytes(node, buffer.filled());
+            self.work.raise();
+            match taken {
+                Ok(taken) => buffer.consume(taken),
+                Err(reason) => {
+                    warn!(peer = node.0, reason, "the link of a peer was closed");
+                    break;
                 }
             }
-            if start == buffer.len() {
-                buffer.clear();
-                start = 0;
-            } else if start >= READ_BYTES_MAX {
-                buffer.drain(..start);
-                start = 0;
-            }
-            match stream.read_some(&mut buffer, chunk).await {
-                Ok(0) | Err(_) => break,
-                Ok(read) if read == chunk => chunk = (chunk * 2).min(READ_BYTES_MAX),
-                Ok(read) if read < chunk / 4 => chunk = (chunk / 2).max(READ_BYTES_MIN),
-                Ok(_) => {}
+            if matches!(stream.read_some(&mut buffer, READ_BYTES_MIN).await, Ok(0) | Err(_)) {
+                break;
             }
         }
-        stream.shutdown().await;
+        stream.close().await;
     }
 
     /// Ticks for as long as the node lives; begins the graceful stop when `stop` is set.
@@ -272,7 +250,7 @@ impl Host {
     }
 }
 
-const READ_BYTES_MIN: usize = 8 << 10;
-const READ_BYTES_MAX: usize = 256 << 10;
+/// Room for one read at least.
+const READ_BYTES_MIN: usize = 32 << 10;
 const LAST_REPLIES: Duration = Duration::from_millis(20);
 const STOP_PATIENCE: Duration = Duration::from_secs(3);

@@ -15,7 +15,6 @@ mod executor;
 mod peer;
 mod signal;
 mod start;
-mod stream;
 pub mod watchdog;
 
 use std::sync::Arc;
@@ -85,7 +84,7 @@ impl HostError {
             Self::Start { exit_code, .. } => *exit_code,
             Self::Fatal { fatal: Fatal::Wal(_), .. } => exit::WAL_POISONED,
             Self::Fatal { fatal: Fatal::Unreadable { .. }, .. } => exit::DATA_CORRUPT,
-            Self::Fatal { fatal: Fatal::Diverged { .. }, .. } => exit::STATE_DIVERGED,
+            Self::Fatal { fatal: Fatal::Diverged { .. } | Fatal::Conflict { .. }, .. } => exit::STATE_DIVERGED,
         }
     }
 }
@@ -107,6 +106,7 @@ pub fn executor_builder(name: &str, cpu: Option<usize>, spin_before_park: Durati
 /// # Errors
 /// Whatever keeps the node from starting or going on; [`HostError::exit_code`] is meant for the process.
 pub fn run(config: ValidNodeConfig) -> Result<(), HostError> {
+    end_on_panic();
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))
@@ -127,6 +127,16 @@ pub fn run(config: ValidNodeConfig) -> Result<(), HostError> {
     drop(identity);
     info!(node = config.id, "stopped");
     result
+}
+
+/// A panic anywhere is a bug: the process ends at once, nothing goes on with half a state.
+fn end_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        eprintln!("ringraft: the process ends after a panic (exit code 101); restart it, and report this with the log");
+        std::process::exit(101);
+    }));
 }
 
 fn join_all(executors: Vec<start::ShardThread>) -> Result<(), HostError> {

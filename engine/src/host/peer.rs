@@ -10,13 +10,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use glommio::timer::sleep;
+use ringraft_net::buffer::ReceiveBuffer;
+use ringraft_net::glommio::Connection as Link;
+use ringraft_net::link::Backoff;
 use ringraft_raft::NodeId;
 use tracing::{debug, info, warn};
 
 use super::accept::{self, Local};
 use super::executor::Host;
 use super::signal::Signal;
-use super::stream::Stream;
 
 /// One peer's sender, as the turn task sees it.
 pub(super) struct Sender {
@@ -24,12 +26,12 @@ pub(super) struct Sender {
     address: SocketAddr,
     /// Raised when there is something to finish or the link is gone.
     attention: Signal,
-    stream: RefCell<Option<Stream>>,
+    stream: RefCell<Option<Link>>,
     /// The sender task is in the middle of a send: the turn must not overtake it.
     writing: Cell<bool>,
     broken: Cell<bool>,
-    /// Bytes on their way; keeps its memory between turns.
-    bytes: RefCell<Vec<u8>>,
+    /// What a send left over, from this byte on.
+    rest: RefCell<Option<(Vec<u8>, usize)>>,
 }
 
 impl Sender {
@@ -41,7 +43,7 @@ impl Sender {
             stream: RefCell::new(None),
             writing: Cell::new(false),
             broken: Cell::new(false),
-            bytes: RefCell::new(Vec::new()),
+            rest: RefCell::new(None),
         })
     }
 
@@ -51,52 +53,56 @@ impl Sender {
             return;
         }
         let Some(stream) = self.stream.borrow().clone() else { return };
-        let mut bytes = std::mem::take(&mut *self.bytes.borrow_mut());
-        host.shard.borrow_mut().peers().take_outgoing(self.node, &mut bytes);
+        let taken = host.shard.borrow_mut().peers().take_outgoing(self.node);
+        let Some(bytes) = taken else { return };
         match stream.write_now(&bytes).await {
-            Ok(written) if written == bytes.len() => bytes.clear(),
+            Ok(written) if written == bytes.len() => host.shard.borrow_mut().peers().give_back(self.node, bytes),
             Ok(written) => {
-                bytes.drain(..written);
+                *self.rest.borrow_mut() = Some((bytes, written));
                 self.writing.set(true);
                 self.attention.raise();
             }
             Err(error) => {
                 debug!(peer = self.node.0, %error, "a send failed");
-                bytes.clear();
+                host.shard.borrow_mut().peers().give_back(self.node, bytes);
                 self.broken.set(true);
                 self.attention.raise();
             }
         }
-        *self.bytes.borrow_mut() = bytes;
     }
 
     /// Keeps the link up for as long as the node lives.
     pub(super) async fn run(self: Rc<Self>, host: Rc<Host>, local: Rc<Local>) {
-        let mut backoff = Backoff::new(local.seed ^ self.node.0);
+        let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX, local.seed ^ self.node.0);
+        let mut last_reason = String::new();
         while !host.stopping.get() {
             match self.dial(&local).await {
                 Ok(stream) => {
                     info!(peer = self.node.0, address = %self.address, "linked to a peer");
                     backoff.reset();
+                    last_reason.clear();
                     self.serve(&host, stream).await;
                 }
-                Err(reason) => backoff.note(self.node, &reason),
+                Err(reason) if reason != last_reason => {
+                    warn!(peer = self.node.0, reason, "cannot link to a peer yet; trying again");
+                    last_reason = reason;
+                }
+                Err(_) => {}
             }
-            sleep(backoff.pause()).await;
+            sleep(backoff.next_pause()).await;
         }
     }
 
-    async fn dial(&self, local: &Local) -> Result<Stream, String> {
+    async fn dial(&self, local: &Local) -> Result<Link, String> {
         let stream = accept::connect(self.address).await?;
         accept::greet_peer(&stream, local, self.node).await?;
         Ok(stream)
     }
 
     /// Serves an established link until it breaks.
-    async fn serve(self: &Rc<Self>, host: &Rc<Host>, stream: Stream) {
+    async fn serve(self: &Rc<Self>, host: &Rc<Host>, stream: Link) {
         self.broken.set(false);
         self.writing.set(false);
-        self.bytes.borrow_mut().clear();
         *self.stream.borrow_mut() = Some(stream.clone());
         host.shard.borrow_mut().peer_connected(self.node);
         host.work.raise();
@@ -108,35 +114,36 @@ impl Sender {
             }
         }
         *self.stream.borrow_mut() = None;
-        stream.shutdown().await;
+        stream.close().await;
+        let rest = self.rest.borrow_mut().take();
+        if let Some((bytes, _)) = rest {
+            host.shard.borrow_mut().peers().give_back(self.node, bytes);
+        }
         host.shard.borrow_mut().peer_disconnected(self.node);
         host.work.raise();
         info!(peer = self.node.0, "the link to a peer broke");
     }
 
     /// Writes what a slow peer left over, and what was queued meanwhile.
-    async fn finish(&self, host: &Host, stream: &Stream) -> std::io::Result<()> {
+    async fn finish(&self, host: &Host, stream: &Link) -> std::io::Result<()> {
         loop {
-            let mut bytes = std::mem::take(&mut *self.bytes.borrow_mut());
-            if bytes.is_empty() {
-                host.shard.borrow_mut().peers().take_outgoing(self.node, &mut bytes);
-            }
-            if bytes.is_empty() {
+            let rest = self.rest.borrow_mut().take();
+            let next = rest.or_else(|| host.shard.borrow_mut().peers().take_outgoing(self.node).map(|bytes| (bytes, 0)));
+            let Some((bytes, start)) = next else {
                 self.writing.set(false);
                 return Ok(());
-            }
-            let result = stream.write_all(&bytes).await;
-            bytes.clear();
-            *self.bytes.borrow_mut() = bytes;
+            };
+            let result = stream.write_all(&bytes[start..]).await;
+            host.shard.borrow_mut().peers().give_back(self.node, bytes);
             host.work.raise(); // a full queue may have lost messages: the cores are told now that there is room
             result?;
         }
     }
 
     /// Waits for the other side to close: peers never send on this connection after the handshake.
-    async fn watch(self: Rc<Self>, stream: Stream) {
-        let mut bytes = Vec::new();
-        let _ = stream.read_some(&mut bytes, 64).await;
+    async fn watch(self: Rc<Self>, stream: Link) {
+        let mut buffer = ReceiveBuffer::new();
+        let _ = stream.read_some(&mut buffer, 64).await;
         let same = self.stream.borrow().as_ref().is_some_and(|current| current.is_same(&stream));
         if same {
             self.broken.set(true);
@@ -145,56 +152,5 @@ impl Sender {
     }
 }
 
-/// Growing pauses between attempts, with jitter; says a new reason once.
-struct Backoff {
-    attempts: u32,
-    state: u64,
-    last_reason: String,
-}
-
-const PAUSE_MIN_MS: u64 = 50;
-const PAUSE_MAX_MS: u64 = 1_000;
-
-impl Backoff {
-    fn new(seed: u64) -> Self {
-        Self { attempts: 0, state: seed | 1, last_reason: String::new() }
-    }
-
-    fn reset(&mut self) {
-        self.attempts = 0;
-        self.last_reason.clear();
-    }
-
-    fn note(&mut self, node: NodeId, reason: &str) {
-        if reason != self.last_reason {
-            warn!(peer = node.0, reason, "cannot link to a peer yet; trying again");
-            reason.clone_into(&mut self.last_reason);
-        }
-    }
-
-    fn pause(&mut self) -> Duration {
-        self.state ^= self.state << 13;
-        self.state ^= self.state >> 7;
-        self.state ^= self.state << 17;
-        let ceiling = (PAUSE_MIN_MS << self.attempts.min(6)).min(PAUSE_MAX_MS);
-        self.attempts += 1;
-        Duration::from_millis(ceiling / 2 + self.state % (ceiling / 2 + 1))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_a_bound() {
-        let mut backoff = Backoff::new(7);
-        let first = backoff.pause();
-        assert!(first <= Duration::from_millis(PAUSE_MIN_MS), "{first:?}");
-        let later: Vec<_> = (0..20).map(|_| backoff.pause()).collect();
-        assert!(later.iter().all(|pause| *pause <= Duration::from_millis(PAUSE_MAX_MS)));
-        assert!(later[19] >= Duration::from_millis(PAUSE_MAX_MS / 2));
-        backoff.reset();
-        assert!(backoff.pause() <= Duration::from_millis(PAUSE_MIN_MS));
-    }
-}
+const PAUSE_MIN: Duration = Duration::from_millis(25);
+const PAUSE_MAX: Duration = Duration::from_secs(1);

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use glommio::net::TcpListener;
+use ringraft_net::handshake::Identity;
 use ringraft_net::wire::{NodeInfo, Topology};
 use ringraft_wal::glommio::{Completions, FlushMethod, OpenError, Opened};
 use tracing::{error, info};
@@ -161,11 +162,13 @@ fn local(shard: u16, config: &ValidNodeConfig) -> Local {
     let nodes =
         config.addresses().into_iter().map(|(node, addresses)| NodeInfo { node: node.0, addresses }).collect();
     Local {
-        cluster: config.cluster_id.0,
-        node: config.node(),
-        shard,
-        config_digest: config.cluster_digest(),
-        members: config.nodes(),
+        identity: Identity {
+            cluster: config.cluster_id.0,
+            node: config.id,
+            shard,
+            config_digest: config.cluster_digest(),
+            members: config.nodes().iter().map(|node| node.0).collect(),
+        },
         topology: Topology {
             groups: config.groups,
             shards: config.shards,
@@ -184,6 +187,6 @@ fn resolve(address: &str) -> Result<SocketAddr, String> {
 fn listen(shard: u16, config: &ValidNodeConfig) -> Result<TcpListener, String> {
     let address = config.listen_address(shard);
     let resolved = resolve(&address)?;
-    TcpListener::bind(resolved)
+    ringraft_net::glommio::listen(resolved)
         .map_err(|error| format!("cannot listen on {address}: {error}; is another process using the port?"))
 }

@@ -7,6 +7,7 @@
 
 use std::rc::Rc;
 
+use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::Frame;
 use ringraft_net::slots;
 use ringraft_net::wire::{self, Consistency, Outcome, Position, Reply, RequestClass};
@@ -22,7 +23,7 @@ const RETRY_AFTER_US: u64 = 2_000;
 
 impl<D: Disk> Shard<D> {
     /// Takes one request of a client.
-    pub(super) fn request(&mut self, connection: ConnectionId, buffer: &Rc<Vec<u8>>, parsed: &Frame<'_>) {
+    pub(super) fn request(&mut self, connection: ConnectionId, buffer: &Rc<ReceiveBuffer>, parsed: &Frame<'_>) {
         let asker = Asker { connection, correlation: parsed.correlation };
         if let Err(outcome) = self.admit(asker, buffer, parsed) {
             let position = Position { group: 0, index: 0, position: u32::MAX };
@@ -31,7 +32,7 @@ impl<D: Disk> Shard<D> {
         }
     }
 
-    fn admit(&mut self, asker: Asker, buffer: &Rc<Vec<u8>>, parsed: &Frame<'_>) -> Result<(), Outcome> {
+    fn admit(&mut self, asker: Asker, buffer: &Rc<ReceiveBuffer>, parsed: &Frame<'_>) -> Result<(), Outcome> {
         let request = wire::view_request(parsed.head).map_err(bad_request)?;
         let class = wire::validate_request(request, &self.settings.limits).map_err(bad_request)?;
         let group = GroupId(wire::group_of_request(request, self.settings.groups).map_err(bad_request)?);
@@ -56,7 +57,7 @@ impl<D: Disk> Shard<D> {
                     let leader = self.groups[place].leader().map(|node| node.0);
                     return Err(Outcome::NotLeader { group: group.0, leader });
                 }
-                let start = parsed.head.as_ptr().addr() - buffer.as_ptr().addr();
+                let start = parsed.head.as_ptr().addr() - buffer.filled().as_ptr().addr();
                 self.groups[place].request(Proposal::new(Rc::clone(buffer), start, parsed.head.len(), asker));
             }
         }

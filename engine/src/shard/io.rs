@@ -27,6 +27,19 @@ pub enum Fatal {
         /// What is wrong with it.
         error: String,
     },
+    /// A leader sent entries that contradict what is committed here: some node has lost or invented a part of its log.
+    #[error(
+        "leader {leader} of group {group} sent entries from index {index} that contradict what is committed here: \
+         some node has lost or invented a part of its log; nothing was changed, compare the replicas before any restart"
+    )]
+    Conflict {
+        /// The group.
+        group: u32,
+        /// The leader's node.
+        leader: u64,
+        /// The first entry of the message.
+        index: Index,
+    },
     /// This replica's state differs from the leader's at the same index.
     #[error(
         "the state of group {group} differs from its leader's at index {index} (here {here:016x}, there {there:016x}); \

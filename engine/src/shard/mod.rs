@@ -15,6 +15,7 @@ pub mod status;
 
 use std::rc::Rc;
 
+use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, Frame, FrameKind};
 use ringraft_net::limits::Limits;
 use ringraft_net::wire;
@@ -67,8 +68,8 @@ pub struct Shard<D: Disk> {
     groups: Vec<Group>,
     io: Io<D>,
     durables: Vec<Durable>,
-    spare_buffers: Vec<Vec<u8>>,
-    held_buffers: Vec<Rc<Vec<u8>>>,
+    spare_buffers: Vec<ReceiveBuffer>,
+    held_buffers: Vec<Rc<ReceiveBuffer>>,
     ticks: u64,
     /// Tick at which the WAL last made progress while something was in flight.
     flush_progress_tick: u64,
@@ -155,22 +156,29 @@ impl<D: Disk> Shard<D> {
         self.stalled = stalled;
     }
 
-    /// Bytes of a client connection. Complete frames are taken; the rest is moved to the returned buffer, to be read
-    /// on into.
+    /// Bytes of a client connection. Complete frames are taken together with the buffer; the beginning of an incomplete
+    /// one stays, in a fresh buffer to read on into.
     ///
     /// # Errors
     /// The connection must close: why, for the log. What it had asked for before is still answered if possible.
-    pub fn client_bytes(&mut self, connection: ConnectionId, buffer: Vec<u8>) -> Result<Vec<u8>, String> {
-        let buffer = Rc::new(buffer);
+    pub fn client_bytes(&mut self, connection: ConnectionId, received: &mut ReceiveBuffer) -> Result<(), String> {
+        if matches!(frame::bytes_needed(received.filled(), &self.settings.limits), Ok(needed) if needed > received.filled().len())
+        {
+            return Ok(());
+        }
+        let next = self.spare_buffers.pop().unwrap_or_else(|| {
+            self.io.counters.buffers_allocated += 1;
+            ReceiveBuffer::new()
+        });
+        let buffer = Rc::new(std::mem::replace(received, next));
         let mut start = 0;
         let result = loop {
-            match frame::parse(&buffer[start..], &self.settings.limits) {
+            match frame::parse(&buffer.filled()[start..], &self.settings.limits) {
                 Ok(Some(parsed)) => {
-                    let total = parsed.total_bytes;
                     if let Err(error) = self.client_frame(connection, &buffer, &parsed) {
                         break Err(error);
                     }
-                    start += total;
+                    start += parsed.total_bytes;
                 }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error.to_string()),
@@ -179,16 +187,12 @@ impl<D: Disk> Shard<D> {
         if result.is_err() {
             self.io.counters.bad_frames += 1;
         }
-        let mut next = self.spare_buffers.pop().unwrap_or_else(|| {
-            self.io.counters.buffers_allocated += 1;
-            Vec::with_capacity(RECEIVE_BUFFER_BYTES)
-        });
-        next.extend_from_slice(&buffer[start..]);
+        received.extend(&buffer.filled()[start..]);
         self.held_buffers.push(buffer);
-        result.map(|()| next)
+        result
     }
 
-    fn client_frame(&mut self, connection: ConnectionId, buffer: &Rc<Vec<u8>>, parsed: &Frame<'_>) -> Result<(), String> {
+    fn client_frame(&mut self, connection: ConnectionId, buffer: &Rc<ReceiveBuffer>, parsed: &Frame<'_>) -> Result<(), String> {
         match parsed.kind {
             FrameKind::Request => {
                 self.request(connection, buffer, parsed);
@@ -333,7 +337,7 @@ impl<D: Disk> Shard<D> {
         let spare = &mut self.spare_buffers;
         self.held_buffers.retain_mut(|held| match Rc::get_mut(held) {
             Some(buffer) => {
-                if spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= 4 * RECEIVE_BUFFER_BYTES {
+                if spare.len() < SPARE_BUFFERS_MAX {
                     let mut buffer = std::mem::take(buffer);
                     buffer.clear();
                     spare.push(buffer);
@@ -357,10 +361,7 @@ impl<D: Disk> Shard<D> {
     }
 }
 
-/// Capacity of a fresh receive buffer of a client connection.
-pub const RECEIVE_BUFFER_BYTES: usize = 64 << 10;
-
-const SPARE_BUFFERS_MAX: usize = 256;
+const SPARE_BUFFERS_MAX: usize = 64;
 
 /// The node that should lead a brand-new group, so that first leaders are spread over the nodes.
 fn preferred(settings: &ShardSettings, group: GroupId) -> bool {

@@ -5,6 +5,7 @@
 //! something; a broken link forgets its bytes.
 //! It decides nothing: when to connect again is the host's (backoff).
 
+use ringraft_net::link::Outgoing;
 use ringraft_net::wire;
 use ringraft_raft::{GroupId, Message, NodeId};
 
@@ -14,18 +15,14 @@ use crate::convert;
 struct Peer {
     node: NodeId,
     connected: bool,
-    outgoing: Vec<u8>,
     dirty: bool,
-    lost: bool,
+    outgoing: Outgoing,
 }
 
 /// All peers of a shard.
 #[derive(Debug)]
 pub struct Peers {
     peers: Vec<Peer>,
-    queue_bytes_max: usize,
-    /// Messages dropped because a queue was at its bound.
-    pub(crate) dropped: u64,
 }
 
 impl Peers {
@@ -34,9 +31,9 @@ impl Peers {
     pub fn new(nodes: impl IntoIterator<Item = NodeId>, queue_bytes_max: usize) -> Self {
         let peers = nodes
             .into_iter()
-            .map(|node| Peer { node, connected: false, outgoing: Vec::new(), dirty: false, lost: false })
+            .map(|node| Peer { node, connected: false, dirty: false, outgoing: Outgoing::new(queue_bytes_max) })
             .collect();
-        Self { peers, queue_bytes_max, dropped: 0 }
+        Self { peers }
     }
 
     fn find(&mut self, node: NodeId) -> Option<&mut Peer> {
@@ -64,8 +61,6 @@ impl Peers {
     pub fn connected(&mut self, node: NodeId) {
         if let Some(peer) = self.find(node) {
             peer.connected = true;
-            peer.lost = false;
-            peer.outgoing.clear();
         }
     }
 
@@ -74,29 +69,30 @@ impl Peers {
         if let Some(peer) = self.find(node) {
             peer.connected = false;
             peer.dirty = false;
-            peer.outgoing.clear();
+            peer.outgoing.disconnected();
         }
     }
 
-    /// The buffer for the next frame to `node`; `None` when there is no link or its queue is full.
-    fn room(&mut self, node: NodeId) -> Option<&mut Vec<u8>> {
-        let queue_bytes_max = self.queue_bytes_max;
-        let place = self.peers.iter().position(|peer| peer.node == node && peer.connected)?;
-        let peer = &mut self.peers[place];
-        if peer.outgoing.len() >= queue_bytes_max {
-            peer.lost = true;
-            self.dropped += 1;
-            return None;
+    /// Queues what `encode` appends, one frame, if the link to `node` stands and has room.
+    fn push(&mut self, node: NodeId, encode: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == node && peer.connected)
+            && peer.outgoing.push(encode)
+        {
+            peer.dirty = true;
         }
-        peer.dirty = true;
-        Some(&mut self.peers[place].outgoing)
+    }
+
+    /// Messages dropped because a queue was at its bound or a link broke.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.peers.iter().map(|peer| peer.outgoing.statistics().dropped_frames).sum()
     }
 
     /// Queues a message without entries.
     pub(crate) fn send(&mut self, to: NodeId, group: GroupId, message: &Message) {
-        if let Some(out) = self.room(to) {
+        self.push(to, |out| {
             convert::to_wire(group, message).append_frame(out);
-        }
+        });
     }
 
     /// Queues an AppendEntries; `write_records` puts the records behind its head, or answers `false` and nothing is sent.
@@ -108,26 +104,24 @@ impl Peers {
         message: &Message,
         write_records: impl FnOnce(&mut Vec<u8>) -> bool,
     ) -> bool {
-        match self.room(to) {
-            Some(out) => {
-                let mut frame = wire::begin_append(out, &convert::to_wire(group, message));
-                let complete = write_records(frame.bytes());
-                if complete {
-                    frame.finish();
-                }
-                complete
+        let mut complete = true;
+        self.push(to, |out| {
+            let mut frame = wire::begin_append(out, &convert::to_wire(group, message));
+            complete = write_records(frame.bytes());
+            if complete {
+                frame.finish();
             }
-            None => true,
-        }
+        });
+        complete
     }
 
     /// Queues a checkpoint of a group's state hash for every peer.
     pub(crate) fn send_digest(&mut self, group: GroupId, index: u64, hash: u64) {
         let nodes: Vec<NodeId> = self.nodes().collect();
         for node in nodes {
-            if let Some(out) = self.room(node) {
+            self.push(node, |out| {
                 wire::Digest { group: group.0, index, hash }.append_frame(out);
-            }
+            });
         }
     }
 
@@ -138,18 +132,21 @@ impl Peers {
         Some(peer.node)
     }
 
-    /// The next peer that missed a message because its queue was full.
+    /// The next peer that missed a message because its queue was full, now that there is room again.
     pub fn next_lost(&mut self) -> Option<NodeId> {
-        let peer = self.peers.iter_mut().find(|peer| peer.lost && peer.outgoing.is_empty())?;
-        peer.lost = false;
-        Some(peer.node)
+        let mut with_room = self.peers.iter_mut().filter(|peer| peer.outgoing.is_empty());
+        with_room.find_map(|peer| peer.outgoing.take_overflow().then_some(peer.node))
     }
 
-    /// Exchanges the outgoing bytes with `empty`, whose memory is used from now on.
-    pub fn take_outgoing(&mut self, node: NodeId, empty: &mut Vec<u8>) {
-        debug_assert!(empty.is_empty());
+    /// Everything queued for a peer; `None` while an earlier buffer is still out. It comes back by [`Peers::give_back`].
+    pub fn take_outgoing(&mut self, node: NodeId) -> Option<Vec<u8>> {
+        self.find(node)?.outgoing.take()
+    }
+
+    /// The bytes were sent, or the link broke.
+    pub fn give_back(&mut self, node: NodeId, bytes: Vec<u8>) {
         if let Some(peer) = self.find(node) {
-            std::mem::swap(&mut peer.outgoing, empty);
+            peer.outgoing.give_back(bytes);
         }
     }
 }

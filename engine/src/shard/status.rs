@@ -64,7 +64,7 @@ impl<D: Disk> Shard<D> {
             shard: self.settings.shard,
             groups: self.groups.iter().map(crate::group::Group::status).collect(),
             counters: self.io.counters,
-            peer_messages_dropped: self.io.peers.dropped,
+            peer_messages_dropped: self.io.peers.dropped(),
             peers_connected: self
                 .io
                 .peers

@@ -2,13 +2,15 @@
 //!
 //! Off the data path.
 
-use std::fs;
+use std::fs::{self, File};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::wire::{self, Hello, Operation, PROTOCOL_VERSION, Request, Role};
-use ringraft_tools::local_cluster::{Lifetime, LocalCluster};
+use ringraft_tools::ports;
 use ringraft_tools::probe::{Connection, client_hello};
+use tempfile::TempDir;
 
 use crate::client::Session;
 use crate::harness::{TestCluster, binary, eventually, folder, shape};
@@ -31,7 +33,7 @@ fn a_wrong_hello_is_refused_with_the_reason() {
     let peer = Hello { cluster: welcome.cluster, role: Role::Peer, node: 2, to_node: 1, to_shard: 0, ..client_hello() };
     let cases = [
         (Hello { cluster: [7; 16], ..client_hello() }, "07070707"),
-        (Hello { protocol: PROTOCOL_VERSION + 1, ..client_hello() }, "protocol version 2"),
+        (Hello { protocol: PROTOCOL_VERSION + 1, ..client_hello() }, "version 1, the other side 2"),
         (Hello { to_node: 9, ..client_hello() }, "node 9 was dialed"),
         (Hello { to_shard: 5, ..client_hello() }, "shard 5 was dialed"),
         (Hello { cluster: [7; 16], ..peer.clone() }, "07070707"),
@@ -127,23 +129,40 @@ fn a_node_of_another_cluster_is_kept_out_and_says_so() {
     let mut cluster = TestCluster::start(&shape(3));
     let endpoints = cluster.file().endpoints();
     let term = cluster.serve().leaders()[&0].1;
-    let other_folder = folder();
-    let mut other =
-        LocalCluster::create(other_folder.path(), binary(), Lifetime::Tied, &stray_shape(&endpoints)).expect("a stray");
-    other.start().expect("the stray starts");
-    let log = other.log_path(1);
-    let told = eventually(PATIENCE, || fs::read_to_string(&log).ok().filter(|log| log.contains("belongs to cluster")));
-    assert!(told.is_some(), "the stray's log does not tell:{}", other.log_tail(1));
+    let stray = Stray::start(&endpoints);
+    let told = eventually(PATIENCE, || stray.log().contains("belongs to cluster").then_some(()));
+    assert!(told.is_some(), "the stray's log does not tell: {}", stray.log());
     Session::without(&endpoints).put("key", "value").expect("the cluster serves on");
     assert_eq!(cluster.serve().leaders()[&0].1, term, "the stray must not move the term");
-    drop(other);
 }
 
-/// Its own node 1, and the real cluster's nodes as 2 and 3. The later `--peers` and `--id` win.
-fn stray_shape(endpoints: &[String]) -> ringraft_tools::local_cluster::Shape {
-    let port = ringraft_tools::ports::free_run(1).expect("a port");
-    let mut shape = shape(1);
-    shape.base_port = Some(port);
-    shape.node_arguments.push(format!("--peers=1=127.0.0.1:{port},2={},3={}", endpoints[1], endpoints[2]));
-    shape
+/// A node that means another cluster, at the addresses of this one.
+struct Stray {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Stray {
+    fn start(endpoints: &[String]) -> Self {
+        let folder = folder();
+        let log = File::create(folder.path().join("log")).expect("a log");
+        let port = ports::free_run(1).expect("a port");
+        let peers = format!("1=127.0.0.1:{port},2={},3={}", endpoints[1], endpoints[2]);
+        let mut command = Command::new(binary());
+        command.args(["node", "--init", "--id=1", "--cluster-id=0123456789abcdef0123456789abcdef", "--peers", &peers]);
+        command.args(["--segment-bytes=32MiB", "--segment-pool=1", "--stop-on-stdin-end", "--data-dir"]);
+        let child = command.arg(folder.path().join("data")).stdin(Stdio::piped()).stderr(log).spawn();
+        Self { child: child.expect("the stray starts"), folder }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Stray {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

@@ -65,8 +65,9 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(&self.at).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
+        // The kernel tears an io_uring down after its process is gone, and holds the files until then.
+        let unmount = || Command::new("umount").arg(&self.at).output().is_ok_and(|output| output.status.success());
+        if eventually(PATIENCE, || unmount().then_some(())).is_none() {
             println!("cannot unmount {}", self.at.display());
         }
     }
@@ -174,7 +175,7 @@ fn a_full_disk_refuses_writes_and_resumes_when_there_is_space() {
     cluster.wait_until_serving(START_PATIENCE).expect("it serves");
     let address = cluster.file().endpoints()[0].clone();
     let (mut connection, _) = Connection::open(&address).expect("a connection");
-    let (written, refusal) = write_until_refused(&mut connection);
+    let (written, refusal) = write_until_refused(&mut connection, &cluster);
     println!("{written} values of {VALUE_BYTES} bytes, then: {refusal}");
     assert!(written > 100 && refusal.contains("full"), "{written} values, then {refusal}");
     assert_written(&address, written);
@@ -201,14 +202,17 @@ fn put_one(connection: &mut Connection, number: u64) -> Result<(), String> {
         Ok(Outcome::Done(_)) => Ok(()),
         Ok(Outcome::Unavailable { message }) => Err(message),
         Ok(Outcome::Overloaded { .. }) => Err("overloaded".into()),
-        other => panic!("neither done nor refused: {other:?}"),
+        Ok(other) => Err(format!("BROKEN: neither done nor refused: {other:?}")),
+        Err(error) => Err(format!("BROKEN: {error:#}")),
     }
 }
 
-fn write_until_refused(connection: &mut Connection) -> (u64, String) {
+fn write_until_refused(connection: &mut Connection, cluster: &LocalCluster) -> (u64, String) {
     for number in 0..10_000 {
-        if let Err(message) = put_one(connection, number) {
-            return (number, message);
+        match put_one(connection, number) {
+            Ok(()) => {}
+            Err(message) if message.starts_with("BROKEN") => panic!("value {number}: {message}{}", cluster.log_tail(1)),
+            Err(message) => return (number, message),
         }
     }
     panic!("the disk does not fill");

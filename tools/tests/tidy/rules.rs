@@ -148,9 +148,9 @@ pub(crate) fn glommio_only_in_hosts(files: &[SourceFile]) -> Vec<String> {
     crate_only_where(files, "glommio", allowed)
 }
 
-/// tokio is named only in adapters and in the binaries' crates.
+/// tokio is named only in adapters, in their tests and in the binaries' crates.
 pub(crate) fn tokio_only_in_adapters(files: &[SourceFile]) -> Vec<String> {
-    let folders = ["engine/gateway/", "bench/", "tools/"];
+    let folders = ["engine/gateway/", "bench/", "tools/", "net/tests/"];
     crate_only_where(files, "tokio", |file| file.is_named("tokio.rs") || file.is_under(&folders))
 }
 

@@ -32,8 +32,13 @@ Examples:
   ringraft cluster stop --dir ./cluster
   ringraft doctor --data-dir /var/lib/ringraft    can this machine run a node
 
-Exit codes of client commands: 0 done, 1 failed, 2 wrong usage, 3 key not found, 4 value not as expected,
-5 outcome unknown (it may have been done). Those of `node` are in `ringraft node --help`.";
+Exit codes of client commands (those of `node` are in `ringraft node --help`):
+   0 done
+   1 failed, and not done
+   2 wrong usage
+   3 key not found
+   4 value not as expected
+   5 outcome unknown: it may have been done";
 
 /// ringraft: a durable, linearizable, replicated key-value store.
 #[derive(Debug, Parser)]

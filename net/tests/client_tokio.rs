@@ -2,6 +2,8 @@
 //!
 //! Off the data path.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod fake;
 
 use fake::{Accepting, Cluster, Verdict};

@@ -2,6 +2,8 @@
 //!
 //! Off the data path.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use proptest::prelude::*;
 use ringraft_net::frame::{self, FrameError, FrameKind, HEADER_BYTES};
 use ringraft_net::limits::Limits;

@@ -2,6 +2,8 @@
 //!
 //! Off the data path.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use ringraft_net::frame;
 use ringraft_net::handshake::{ANY_CLUSTER, ANY_NODE, ANY_SHARD, Accepted, Acceptor, Dialer, HandshakeError, Identity};
 use ringraft_net::limits::Limits;

@@ -113,22 +113,22 @@ impl Cluster {
         topology
     }
 
-    fn request(&mut self, node: u64, shard: u16, request: Request) -> (Option<Reply>, bool) {
+    fn request(&mut self, node: u64, shard: u16, request: &Request) -> (Option<Reply>, bool) {
         self.received.push(Received { node, shard, request: request.clone() });
         let opens = matches!(request.operations[..], [Operation::OpenSession { .. }]);
         let verdict = if opens { Verdict::Apply } else { self.script.pop_front().unwrap_or(Verdict::Apply) };
         let answer = |outcome| Some(Reply { position: Position::default(), outcome });
         match verdict {
-            Verdict::Apply => (Some(self.route(node, shard, &request)), false),
+            Verdict::Apply => (Some(self.route(node, shard, request)), false),
             Verdict::Answer(outcome) => (answer(outcome), false),
             Verdict::ApplySilently => {
-                self.route(node, shard, &request);
+                self.route(node, shard, request);
                 (None, false)
             }
             Verdict::Ignore => (None, false),
             Verdict::Break => (None, true),
             Verdict::ApplyAndBreak => {
-                self.route(node, shard, &request);
+                self.route(node, shard, request);
                 (None, true)
             }
         }
@@ -243,7 +243,7 @@ impl Accepting {
                     let view = wire::view_request(parsed.head).expect("the client writes requests");
                     wire::validate_request(view, &Limits::CLIENT).expect("the client checks its requests");
                     let request = owned(view);
-                    cluster.request(node, shard, request)
+                    cluster.request(node, shard, &request)
                 }
                 FrameKind::Status => {
                     wire::append_status_reply(out, correlation, &format!("{{\"node\":{node},\"shard\":{shard}}}"));

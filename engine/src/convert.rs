@@ -86,7 +86,8 @@ mod tests {
     #[test]
     fn every_message_survives_the_wire() {
         let last = EntryId { term: 3, index: 9 };
-        let rejected = AppendResult::Rejected { prev_index: 7, conflict_term: 2, conflict_first_index: 5, last_index: 8 };
+        let rejected =
+            AppendResult::Rejected { prev_index: 7, conflict_term: 2, conflict_first_index: 5, last_index: 8 };
         let messages = [
             Message::PreVote { term: 4, last },
             Message::PreVoteResponse { term: 4, granted: true },

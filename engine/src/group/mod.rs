@@ -19,7 +19,8 @@ use std::collections::VecDeque;
 
 use ringraft_net::wire;
 use ringraft_raft::{
-    AppendOutcome, EntryId, EntryMeta, GroupId, HardState, Index, Message, NodeId, RaftCore, ReadError, Ready, Role, Term,
+    AppendOutcome, EntryId, EntryMeta, GroupId, HardState, Index, Message, NodeId, RaftCore, ReadError, Ready, Role,
+    Term,
 };
 use ringraft_wal::{Disk, Durable, ReadTicket, record};
 

@@ -72,7 +72,6 @@ impl Waiters {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,7 +24,6 @@ use crate::shard::Shard;
 use crate::shard::clients::ConnectionId;
 use crate::shard::io::Fatal;
 
-
 /// One client connection, as the turn task sees it.
 struct Connection {
     id: ConnectionId,

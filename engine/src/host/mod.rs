@@ -114,10 +114,11 @@ pub fn run(config: ValidNodeConfig) -> Result<(), HostError> {
     }
     let identity = Identity::open(&config)?;
     let config = Arc::new(config);
-    let counters: Vec<watchdog::TurnCounter> =
-        (0..config.shards).map(|_| Arc::new(AtomicU64::new(0))).collect();
+    let counters: Vec<watchdog::TurnCounter> = (0..config.shards).map(|_| Arc::new(AtomicU64::new(0))).collect();
     let executors: Vec<_> = (0..config.shards)
-        .map(|shard| start::spawn(shard, Arc::clone(&config), Arc::clone(&counters[usize::from(shard)]), Arc::clone(&stop)))
+        .map(|shard| {
+            start::spawn(shard, Arc::clone(&config), Arc::clone(&counters[usize::from(shard)]), Arc::clone(&stop))
+        })
         .collect::<Result<_, _>>()?;
     let done = Arc::new(AtomicBool::new(false));
     watchdog::start(counters, Duration::from_millis(config.watchdog_ms), Arc::clone(&done), hang)

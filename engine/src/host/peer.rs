@@ -128,7 +128,8 @@ impl Sender {
     async fn finish(&self, host: &Host, stream: &Link) -> std::io::Result<()> {
         loop {
             let rest = self.rest.borrow_mut().take();
-            let next = rest.or_else(|| host.shard.borrow_mut().peers().take_outgoing(self.node).map(|bytes| (bytes, 0)));
+            let next =
+                rest.or_else(|| host.shard.borrow_mut().peers().take_outgoing(self.node).map(|bytes| (bytes, 0)));
             let Some((bytes, start)) = next else {
                 self.writing.set(false);
                 return Ok(());

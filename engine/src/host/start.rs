@@ -152,15 +152,15 @@ fn restore(
         entry_bytes_max: config.entry_bytes_max as usize,
         seed: config.cluster_digest() ^ config.id.wrapping_mul(0x9E37_79B9_7F4A_7C15),
     };
-    Shard::restore(settings, &consensus, limits, config.wal(shard), opened.recovered, opened.disk).map_err(|error| error.to_string())
+    Shard::restore(settings, &consensus, limits, config.wal(shard), opened.recovered, opened.disk)
+        .map_err(|error| error.to_string())
 }
 
 /// A brand-new group's preferred leader waits this long for the links to stand.
 const FIRST_ELECTION_TICKS: u32 = 8;
 
 fn local(shard: u16, config: &ValidNodeConfig) -> Local {
-    let nodes =
-        config.addresses().into_iter().map(|(node, addresses)| NodeInfo { node: node.0, addresses }).collect();
+    let nodes = config.addresses().into_iter().map(|(node, addresses)| NodeInfo { node: node.0, addresses }).collect();
     Local {
         identity: Identity {
             cluster: config.cluster_id.0,

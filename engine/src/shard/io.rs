@@ -15,7 +15,9 @@ use crate::state_machine::Applied;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fatal {
     /// The WAL failed: what was not yet acknowledged has an unknown outcome.
-    #[error("the write-ahead log failed: {0}; the node stops and must be restarted, it then reads back what the disk holds")]
+    #[error(
+        "the write-ahead log failed: {0}; the node stops and must be restarted, it then reads back what the disk holds"
+    )]
     Wal(String),
     /// A committed entry cannot be read or understood.
     #[error("entry {index} of group {group} is committed but cannot be applied: {error}")]

@@ -192,7 +192,12 @@ impl<D: Disk> Shard<D> {
         result
     }
 
-    fn client_frame(&mut self, connection: ConnectionId, buffer: &Rc<ReceiveBuffer>, parsed: &Frame<'_>) -> Result<(), String> {
+    fn client_frame(
+        &mut self,
+        connection: ConnectionId,
+        buffer: &Rc<ReceiveBuffer>,
+        parsed: &Frame<'_>,
+    ) -> Result<(), String> {
         match parsed.kind {
             FrameKind::Request => {
                 self.request(connection, buffer, parsed);
@@ -215,7 +220,9 @@ impl<D: Disk> Shard<D> {
     /// The link must close: a frame or its records are damaged or do not belong here.
     pub fn peer_bytes(&mut self, from: NodeId, bytes: &[u8]) -> Result<usize, String> {
         let mut start = 0;
-        while let Some(parsed) = frame::parse(&bytes[start..], &self.peer_limits()).map_err(|error| error.to_string())? {
+        while let Some(parsed) =
+            frame::parse(&bytes[start..], &self.peer_limits()).map_err(|error| error.to_string())?
+        {
             self.peer_frame(from, &parsed)?;
             start += parsed.total_bytes;
         }

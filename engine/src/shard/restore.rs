@@ -4,9 +4,7 @@
 //! Invariants: everything in the recovered log is durable, so a core starts with all of it; a replica comes back as a
 //! follower; nothing is applied before a leader says what is committed, the entries are then read back from the WAL.
 
-use ringraft_raft::{
-    Config, ConfigError, EntryMeta, GroupId, HardState, LogTerms, Membership, NodeId, RaftCore, Term,
-};
+use ringraft_raft::{Config, ConfigError, EntryMeta, GroupId, HardState, LogTerms, Membership, NodeId, RaftCore, Term};
 use ringraft_wal::{Disk, Recovered, RecoveredGroup, ValidConfig as WalConfig, Wal, record};
 
 use super::{Shard, ShardSettings};

@@ -14,6 +14,7 @@ use crate::payload::request_prefix;
 use crate::shard::io::{Fatal, Io};
 
 /// What gave the group reason to advance, with the records it brings.
+#[derive(Clone, Copy)]
 pub(crate) enum Input<'a> {
     /// The core was stepped, ticked or told of a flush.
     Nothing,

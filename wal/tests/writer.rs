@@ -193,6 +193,33 @@ fn a_read_of_entries_that_are_replaced_meanwhile_returns_only_what_is_current() 
 }
 
 #[test]
+fn a_read_of_a_segment_that_is_used_again_meanwhile_is_no_damage() {
+    let mut log = Log::new(config());
+    log.flushed_entries(1, 1, 10, 300);
+    let ticket = log.wal.read_entries(1, 1, 1 << 20, &mut log.disk).unwrap();
+    let mut overwritten = false;
+    for index in 11..400 {
+        log.entry(1, 1, index, 300);
+        log.submit();
+        log.wal.reclaim(1, index);
+        // The read stays pending; everything else ends.
+        while log.disk.pending().len() > 1 {
+            log.finish(1);
+        }
+        let stats = log.wal.stats();
+        overwritten = log.disk.files()[&ringraft_wal::FileNumber(0)][8] != 1;
+        if overwritten {
+            assert!(stats.segments_recycled > 0);
+            break;
+        }
+    }
+    assert!(overwritten);
+    let reads = log.disk.run(&mut log.wal, &mut log.durables).unwrap();
+    assert_eq!(reads[0].ticket, ticket);
+    assert_eq!(reads[0].result, Ok(Vec::new()));
+}
+
+#[test]
 fn a_read_of_damaged_bytes_names_the_place() {
     let mut log = Log::new(config());
     log.flushed_entries(1, 1, 3, 100);

@@ -2,7 +2,7 @@
 //!
 //! Off the data path.
 //! A pure function over block images: no I/O, no clock. The decision table with one row per case is in `FORMAT.md`; one
-//! test per row is in `tests/recovery_table.rs`. Invariants: what may have been acknowledged is never dropped (a bad
+//! test per row is in `tests/recovery_table.rs` and `tests/recovery_files.rs`. Invariants: what may have been acknowledged is never dropped (a bad
 //! batch that any later header calls durable is [`RecoveryError::Corruption`]); recovering twice gives the same result;
 //! nothing is written.
 //! It does not repair from peers.

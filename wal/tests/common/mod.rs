@@ -290,3 +290,39 @@ impl Tracked {
         Self { log, model, states, first: self.first.clone() }
     }
 }
+
+/// Ten entries, each in its own batch of one block in blocks 0 to 9, every one called durable by the next.
+pub(crate) fn ten() -> (Log, Model) {
+    let mut log = Log::new(config());
+    let mut model = Model::default();
+    for index in 1..=10 {
+        log.flushed_entry(1, 1, index, 100);
+        model.entry(1, 1, index, 100);
+    }
+    (log, model)
+}
+
+/// The error recovery refuses the disk with.
+pub(crate) fn refused(config: &ValidConfig, disk: &MemDisk) -> RecoveryError {
+    disk.recover(config).expect_err("it must be refused")
+}
+
+/// Three segments of one group, all needed.
+pub(crate) fn three_segments() -> (Log, Model) {
+    let mut log = Log::new(config());
+    let mut model = Model::default();
+    for index in 1..=80 {
+        log.flushed_entry(1, 1, index, 100);
+        model.entry(1, 1, index, 100);
+    }
+    assert_eq!(log.wal.stats().segments, 3);
+    (log, model)
+}
+
+/// Changes a batch header and makes its checksum right again.
+pub(crate) fn patch(disk: &mut MemDisk, place: u64, at: usize, bytes: &[u8]) {
+    let block = block(disk, 0, place);
+    block[at..at + bytes.len()].copy_from_slice(bytes);
+    let crc = crc32c::crc32c(&block[..60]);
+    block[60..64].copy_from_slice(&crc.to_le_bytes());
+}

@@ -2,8 +2,8 @@
 //!
 //! Data path 1/9, 6b/9 and 9/9: bytes between a socket and the caller's buffers, one system call each, no copy between.
 //!
-//! Invariants: no wake from another thread, no blocking call, no name resolution; a stream is borrowed inside one poll
-//! only, never across an await; a read goes straight into the caller's buffer.
+//! Invariants: no wake from another thread, no blocking call after `listen`, no name resolution; a stream is borrowed
+//! inside one poll only, never across an await; a read goes straight into the caller's buffer.
 //!
 //! glommio's streams read by `recv(2)` at once and wait for readiness only when there is nothing; a partly filled buffer
 //! already starts the wait for more. Writes likewise.
@@ -41,16 +41,33 @@ impl Socket for TcpStream {
     }
 }
 
+/// How long [`listen`] waits for an answer from its own address.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
+
 /// Both directions of one connection, for the reading and the writing task of one executor.
 #[derive(Clone, Debug)]
 pub struct Connection(Rc<RefCell<TcpStream>>);
 
 /// Listens on an address, for one shard.
 ///
+/// glommio binds with `SO_REUSEPORT`, by which two processes could share an address without noticing and each get a part
+/// of the connections. So it is first seen whether somebody answers there. (To bind without that option would also fail
+/// while old connections of a node that just stopped are in `TIME_WAIT`.) This blocks for a moment: for the start only.
+///
 /// # Errors
 /// What the system says, e.g. that the address is in use.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    if address.port() != 0 && somebody_listens(address) {
+        let message = format!("{address} is in use: somebody listens there already; stop it or take another port");
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
+    }
     TcpListener::bind(address).map_err(io_error)
+}
+
+fn somebody_listens(address: SocketAddr) -> bool {
+    // Without a listener a socket may, by chance of its own port, connect to itself.
+    std::net::TcpStream::connect_timeout(&address, PROBE_TIMEOUT)
+        .is_ok_and(|stream| stream.local_addr().ok() != stream.peer_addr().ok())
 }
 
 /// Accepts one connection and sets its options.
@@ -201,6 +218,21 @@ mod tests {
             while connection.read_some(&mut buffer, 10_000).await.unwrap() > 0 {}
             assert_eq!(buffer.filled(), &sent[..]);
             assert_eq!(server.await, sent.len());
+        });
+    }
+
+    #[test]
+    fn an_address_is_listened_on_once() {
+        let executor = LocalExecutorBuilder::new(Placement::Unbound).preempt_timer(Duration::from_secs(3600)).make();
+        executor.unwrap().run(async {
+            let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+            let address = first.local_addr().unwrap();
+            assert_eq!(listen(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            // With connections of before in TIME_WAIT it can be listened on again.
+            let connection = connect(address, Duration::from_secs(1), &Options::default()).await.unwrap();
+            accept(&first, &Options::default()).await.unwrap().close().await;
+            drop((first, connection));
+            listen(address).unwrap();
         });
     }
 

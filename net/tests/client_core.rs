@@ -400,6 +400,21 @@ fn acknowledged_follows_the_answers() {
 }
 
 #[test]
+fn a_write_does_not_acknowledge_earlier_ones_that_are_outstanding() {
+    let mut world = World::new(1, 1, options());
+    world.put(0, "a");
+    world.settle();
+    world.cluster.script = [Verdict::ApplySilently].into();
+    world.put(1, "a");
+    world.put(2, "a");
+    world.settle();
+    assert_eq!(world.cluster.received.last().map(|last| last.request.acknowledged), Some(2), "put 1 is outstanding");
+    world.cut(1);
+    world.run(1_000_000, 3);
+    assert_eq!(*world.results()[&1], put_done(true), "its answer was still known");
+}
+
+#[test]
 fn stale_reads_go_to_any_node() {
     let mut world = World::new(1, 1, options());
     world.get(0, "a");

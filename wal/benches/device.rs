@@ -151,7 +151,8 @@ struct Contender {
 
 impl Contender {
     async fn new(name: &'static str, directory: &Path, bytes: usize, flushes: usize, method: FlushMethod) -> Self {
-        let config = Config { flushes_in_flight_max: flushes, cache_bytes_max: 8 << 20, ..Config::default() };
+        let config =
+            Config { flushes_in_flight_max: flushes, segments_ready: 1, cache_bytes_max: 8 << 20, ..Config::default() };
         let config = config.validate(Identity::default()).expect("valid");
         let signal = Rc::new(Signal::default());
         let raised = Rc::clone(&signal);
@@ -206,6 +207,21 @@ fn median(values: &[f64]) -> f64 {
 struct Row {
     name: String,
     rates: Vec<f64>,
+    cpu_us: Vec<f64>,
+}
+
+impl Row {
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), rates: Vec::new(), cpu_us: Vec::new() }
+    }
+}
+
+/// Processor time of this process so far (io_uring's kernel threads included), from the kernel's ticks of 10 ms.
+fn cpu_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let behind_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = |place: usize| behind_name.split_whitespace().nth(place).and_then(|field| field.parse::<f64>().ok());
+    (ticks(11).unwrap_or(0.0) + ticks(12).unwrap_or(0.0)) / 100.0
 }
 
 async fn compare(arguments: &Arguments, bytes: usize, json: &mut Vec<String>) {
@@ -224,15 +240,18 @@ async fn compare(arguments: &Arguments, bytes: usize, json: &mut Vec<String>) {
         contenders.push(Contender::new(name, &directory, bytes, flushes, method).await);
     }
     let bare_names = ["system calls, fdatasync", "system calls, O_DSYNC", "glommio, fdatasync", "glommio, O_DSYNC"];
-    let mut rows: Vec<Row> = bare_names.iter().map(|name| Row { name: (*name).into(), rates: Vec::new() }).collect();
-    rows.extend(contenders.iter().map(|contender| Row { name: contender.name.into(), rates: Vec::new() }));
+    let mut rows: Vec<Row> = bare_names.iter().map(|name| Row::new(name)).collect();
+    rows.extend(contenders.iter().map(|contender| Row::new(contender.name)));
     for _ in 0..arguments.rounds {
         for (place, row) in rows.iter_mut().enumerate().filter(|(_, row)| row.name.contains(&arguments.only)) {
-            row.rates.push(match place {
+            let (start, cpu) = (Instant::now(), cpu_seconds());
+            let rate = match place {
                 0 | 1 => bare_system_calls(&bare, bytes, arguments.slice, place == 1),
                 2 | 3 => bare_glommio(&bare, bytes, arguments.slice, place == 3).await,
                 _ => contenders[place - 4].run(arguments.slice).await,
-            });
+            };
+            row.rates.push(rate);
+            row.cpu_us.push((cpu_seconds() - cpu) * 1e6 / (rate * start.elapsed().as_secs_f64()));
         }
     }
     print_rows(bytes, &rows, json);
@@ -243,16 +262,18 @@ async fn compare(arguments: &Arguments, bytes: usize, json: &mut Vec<String>) {
 
 fn print_rows(bytes: usize, rows: &[Row], json: &mut Vec<String>) {
     println!("\nbatches of {} KiB", bytes >> 10);
-    println!("{:<36} {:>11} {:>9} {:>14} {:>14}", "", "batches/s", "MiB/s", "/ system calls", "/ glommio");
+    let heads = ["batches/s", "MiB/s", "CPU us/batch", "/ system calls", "/ glommio"];
+    println!("{:<36} {:>11} {:>9} {:>13} {:>15} {:>11}", "", heads[0], heads[1], heads[2], heads[3], heads[4]);
     for row in rows {
         let rate = median(&row.rates);
         let ratio =
             |to: &Row| median(&row.rates.iter().zip(&to.rates).map(|(own, bare)| own / bare).collect::<Vec<_>>());
         let (system_calls, glommio) = (ratio(&rows[0]), ratio(&rows[2]));
         let mebibytes = rate * bytes as f64 / f64::from(1 << 20);
-        println!("{:<36} {rate:>11.0} {mebibytes:>9.1} {system_calls:>14.2} {glommio:>14.2}", row.name);
+        let cpu_us = row.cpu_us.iter().sum::<f64>() / row.cpu_us.len() as f64;
+        println!("{:<36} {rate:>11.0} {mebibytes:>9.1} {cpu_us:>13.1} {system_calls:>15.2} {glommio:>11.2}", row.name);
         json.push(format!(
-            "{{\"bytes\":{bytes},\"name\":\"{}\",\"batches_per_s\":{rate:.0},\"mib_per_s\":{mebibytes:.1},\
+            "{{\"bytes\":{bytes},\"name\":\"{}\",\"batches_per_s\":{rate:.0},\"mib_per_s\":{mebibytes:.1},\"cpu_us\":{cpu_us:.1},\
              \"to_system_calls\":{system_calls:.3},\"to_glommio\":{glommio:.3}}}",
             row.name
         ));

@@ -112,6 +112,7 @@ mod invariants;
 mod log;
 mod membership;
 mod message;
+pub mod mutants;
 mod prng;
 mod progress;
 mod quorum;

@@ -43,13 +43,13 @@ impl SourceFile {
 /// Which crate stands on which: package, its folder, what it may depend on, what its tests and benches may besides.
 const CRATES: [(&str, &str, &[&str], &[&str]); 8] = [
     ("ringraft-raft", "engine/raft/", &[], &[]),
-    ("ringraft-wal", "wal/", &[], &[]),
-    ("ringraft-net", "net/", &[], &[]),
+    ("ringraft-wal", "wal/", &["raft"], &[]),
+    ("ringraft-net", "net/", &["raft"], &[]),
     ("ringraft-sim", "engine/sim/", &["engine", "net", "raft", "wal"], &[]),
     ("ringraft-gateway", "engine/gateway/", &["net"], &[]),
     ("ringraft-engine", "engine/", &["net", "raft", "wal"], &[]),
     ("ringraft-bench", "bench/", &["net"], &["engine", "raft", "wal"]),
-    ("ringraft-tools", "tools/", &["bench", "engine", "net", "raft", "wal"], &[]),
+    ("ringraft-tools", "tools/", &["bench", "engine", "net", "raft", "sim", "wal"], &[]),
 ];
 
 const PARTS: [&str; 8] = ["raft", "wal", "net", "engine", "sim", "gateway", "bench", "tools"];

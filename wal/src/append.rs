@@ -107,7 +107,7 @@ impl<D: Disk> Wal<D> {
     }
 
     /// Appends an empty batch whose header calls everything before it durable. Damage of a batch that nothing calls durable
-    /// looks like a torn write; a mark after a graceful stop closes that window. Flush first, then mark, then flush.
+    /// looks like a torn write; a mark closes that window. [`Wal::tick`] writes them when nothing else happens.
     ///
     /// # Errors
     /// Full or poisoned.
@@ -308,6 +308,7 @@ impl<D: Disk> Wal<D> {
 
     /// What the open batch reports about a group.
     fn summary(&mut self, group: u32) -> &mut Durable {
+        self.marks = 0;
         let open = self.open.as_mut().expect("a batch is open");
         let sequence = open.place.sequence;
         let index = self.groups.entry(group).or_default();

@@ -8,11 +8,19 @@
 
 use std::rc::Rc;
 
+use ringraft_raft::mutants::{Mutant, is_active};
+
 use crate::disk::{Disk, DiskCompletion, DiskError, DiskOperation, Done};
 use crate::error::WalError;
 use crate::open_batch::Durable;
 use crate::reader::ReadDone;
 use crate::wal::Wal;
+
+/// Ticks without a new record after which a log is idle.
+const IDLE_TICKS: u32 = 3;
+
+/// Marks behind an idle log: with two, damage of the last record and of one mark is still told from a torn write.
+const IDLE_MARKS: u32 = 2;
 
 impl<D: Disk> Wal<D> {
     /// Hands what waits to the disk, as far as the number of flushes in flight allows: closed batches first, then the open
@@ -107,6 +115,7 @@ impl<D: Disk> Wal<D> {
         let Some(batch) = in_flight else { return self.check_poison().map(|()| None) };
         match result {
             Ok(_) => batch.done = true,
+            Err(_) if is_active(Mutant::FlushErrorIgnored) => batch.done = true,
             Err(error) => self.poison(error),
         }
         self.check_poison()?;
@@ -123,10 +132,13 @@ impl<D: Disk> Wal<D> {
         let Some(front) = self.batches.front() else { return };
         let first = front.closed.place.sequence;
         while self.durable_sequence < self.submitted_sequence {
-            let batch = &mut self.batches[(self.durable_sequence + 1 - first) as usize];
-            if !batch.done {
+            let place = (self.durable_sequence + 1 - first) as usize;
+            let any_later = || self.batches.range(place..).any(|batch| batch.done);
+            let done = self.batches[place].done || (is_active(Mutant::DurableOutOfOrder) && any_later());
+            if !done {
                 break;
             }
+            let batch = &mut self.batches[place];
             self.durable_sequence += 1;
             self.stats.flushes += 1;
             let mut durables = std::mem::take(&mut batch.closed.durables);
@@ -162,9 +174,32 @@ impl<D: Disk> Wal<D> {
         disk.submit(DiskOperation::CreateSegment { ticket, file, bytes: self.config.segment_bytes });
     }
 
-    /// One tick of the host's time: what a full disk refused is tried again.
+    /// One tick of the host's time: what a full disk refused is tried again, and an idle log is marked.
     pub fn tick(&mut self, disk: &mut D) {
         self.segments.creation_blocked = false;
         self.make_segments(disk);
+        self.mark_when_idle(disk);
+    }
+
+    /// Whether everything accepted is durable and called so by marks, of which one may be damaged.
+    #[must_use]
+    pub fn is_marked(&self) -> bool {
+        self.durable_sequence == self.accepted_sequence() && (self.marks >= IDLE_MARKS || self.durable_sequence == 0)
+    }
+
+    /// Marks a log to which nothing was added for some ticks; the host's next turn submits the mark.
+    fn mark_when_idle(&mut self, disk: &mut D) {
+        let newest = self.accepted_sequence();
+        let (before, ticks) = self.idle;
+        let idle = self.durable_sequence == newest && before == newest;
+        self.idle = (newest, if idle { ticks.saturating_add(1) } else { 0 });
+        if self.idle.1 < IDLE_TICKS || self.is_marked() || self.check_poison().is_err() {
+            return;
+        }
+        // Without room there is no mark; the next record brings its own.
+        if self.append_mark(disk).is_ok() {
+            self.marks += 1;
+            self.idle = (self.accepted_sequence(), IDLE_TICKS); // the second follows once this one is durable
+        }
     }
 }

@@ -106,6 +106,10 @@ pub struct Wal<D: Disk> {
     pub(crate) cache_bytes: usize,
     pub(crate) waiting_bytes: usize,
     pub(crate) next_ticket: u64,
+    /// Marks behind the newest record.
+    pub(crate) marks: u32,
+    /// The newest batch at the last tick, and for how many ticks it has been durable and the newest.
+    pub(crate) idle: (u64, u32),
     pub(crate) poison: Option<DiskError>,
     pub(crate) reader: Reader,
     pub(crate) spare_durables: Vec<Vec<Durable>>,
@@ -143,6 +147,8 @@ impl<D: Disk> Wal<D> {
             cache_bytes: 0,
             waiting_bytes: 0,
             next_ticket: 1,
+            marks: 0,
+            idle: (0, 0),
             poison: None,
             reader: Reader::default(),
             spare_durables: Vec::new(),

@@ -496,6 +496,33 @@ fn row_28_a_mark_at_the_end_tells_them_apart() {
 }
 
 #[test]
+fn row_28_an_idle_log_marks_itself_so_that_two_damaged_blocks_are_told_from_a_torn_write() {
+    let (mut log, model) = ten();
+    let idle = |log: &mut Log, ticks: usize| {
+        for _ in 0..ticks {
+            log.wal.tick(&mut log.disk);
+            log.flush();
+        }
+    };
+    idle(&mut log, 2);
+    assert!(!log.wal.is_marked(), "a pause of two ticks is none");
+    idle(&mut log, 10);
+    assert!(log.wal.is_marked());
+    assert_eq!(log.wal.durable_sequence(), 12, "two marks and no more");
+    for other in [10, 11] {
+        let mut disk = log.crashed();
+        block(&mut disk, 0, 9)[100] ^= 1;
+        block(&mut disk, 0, other)[100] ^= 1;
+        assert_eq!(damage(&log.config, &disk).sequence, 10);
+    }
+    let mut disk = log.crashed();
+    block(&mut disk, 0, 10)[20] ^= 1;
+    block(&mut disk, 0, 11)[20] ^= 1;
+    assert_eq!(Model::of(&disk.recover(&log.config).unwrap()), model, "only marks are lost");
+    go_on(disk, model);
+}
+
+#[test]
 fn bytes_of_any_kind_never_panic() {
     let (log, _) = with_hard_states(true);
     let mut state = 1_u64;

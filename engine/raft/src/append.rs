@@ -18,6 +18,7 @@ use crate::{
     core::{RaftCore, RoleState},
     ids::{EntryId, Index, NodeId, Term},
     message::{AppendResult, EntryMeta, Message},
+    mutants::{Mutant, is_active},
     ready::AppendOutcome,
 };
 
@@ -51,6 +52,9 @@ impl RaftCore {
         let skip = self.held_entries(prev, entries);
         let last_index = prev.index + entries.len() as u64;
         let mut truncate_from = None;
+        if is_active(Mutant::LateAppendTruncates) && skip == entries.len() && last_index >= self.commit_index {
+            truncate_from = self.make_room(last_index + 1);
+        }
         if skip < entries.len() {
             let first_new = prev.index + skip as u64 + 1;
             if first_new <= self.commit_index {
@@ -68,7 +72,8 @@ impl RaftCore {
 
     /// Whether the log continues from `prev`. Below the base it does, since that part is committed.
     fn holds(&self, prev: EntryId) -> bool {
-        prev.index < self.log.base().index || self.log.contains(prev)
+        let any_term = is_active(Mutant::AppendWithoutPrevCheck) && prev.index <= self.log.last().index;
+        prev.index < self.log.base().index || self.log.contains(prev) || any_term
     }
 
     /// How many leading entries are in the log already.
@@ -101,10 +106,14 @@ impl RaftCore {
         let RoleState::Follower(follower) = &mut self.role else { return };
         follower.match_index = follower.match_index.max(last_index).max(base);
         let match_index = follower.match_index;
-        self.commit_index = self.commit_index.max(leader_commit.min(match_index));
+        let known = if is_active(Mutant::CommitBeyondMatch) { self.log.last().index } else { match_index };
+        self.commit_index = self.commit_index.max(leader_commit.min(known));
         let term = self.hard_state.current_term;
-        let result = AppendResult::Accepted { match_index };
-        self.outbox.append_response = Some((from, Message::AppendEntriesResponse { term, result }));
+        let response = (from, Message::AppendEntriesResponse { term, result: AppendResult::Accepted { match_index } });
+        if is_active(Mutant::AppendBeforeFlush) {
+            return self.outbox.messages.push(response);
+        }
+        self.outbox.append_response = Some(response);
     }
 
     /// Refuses with a hint: the term in the way and where it starts (Raft 5.3, end).

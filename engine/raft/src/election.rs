@@ -20,6 +20,7 @@ use crate::{
     core::{Follower, Leader, NOOP_LENGTH, RaftCore, RoleState, Tally},
     ids::{EntryId, NodeId, Term},
     message::{EntryMeta, HardState, Message},
+    mutants::{Mutant, is_active},
     progress::Progress,
     read_index::ReadRounds,
 };
@@ -146,7 +147,8 @@ impl RaftCore {
 
     pub(crate) fn step_pre_vote(&mut self, from: NodeId, term: Term, last: EntryId) {
         let current_term = self.hard_state.current_term;
-        let granted = term > current_term && last >= self.log.last() && !self.hears_leader();
+        let current = last >= self.log.last() || is_active(Mutant::VoteWithoutLogCheck);
+        let granted = term > current_term && current && !self.hears_leader();
         let term = if granted { term } else { current_term };
         self.send_once_term_is_durable(from, Message::PreVoteResponse { term, granted });
     }
@@ -173,8 +175,11 @@ impl RaftCore {
             self.become_follower(term, None);
         }
         let HardState { current_term, voted_for } = self.hard_state;
-        let free = voted_for == Some(from) || (voted_for.is_none() && self.leader().is_none());
-        let granted = term == current_term && free && last >= self.log.last();
+        let free = voted_for == Some(from)
+            || (voted_for.is_none() && self.leader().is_none())
+            || (is_active(Mutant::SecondVote) && matches!(self.role, RoleState::Follower(_)));
+        let current = last >= self.log.last() || is_active(Mutant::VoteWithoutLogCheck);
+        let granted = term == current_term && free && current;
         if granted {
             self.hard_state.voted_for = Some(from);
             if !matches!(self.role, RoleState::Follower(_)) {
@@ -182,7 +187,11 @@ impl RaftCore {
             }
             self.reset_election_timer();
         }
-        self.outbox.after_flush.push((from, Message::RequestVoteResponse { term: current_term, granted }));
+        let response = (from, Message::RequestVoteResponse { term: current_term, granted });
+        if is_active(Mutant::VoteBeforeFlush) {
+            return self.outbox.messages.push(response);
+        }
+        self.outbox.after_flush.push(response);
     }
 
     pub(crate) fn step_vote_response(&mut self, from: NodeId, term: Term, granted: bool) {
@@ -193,7 +202,7 @@ impl RaftCore {
         if let RoleState::Candidate(tally) = &mut self.role
             && term == current_term
         {
-            record_vote(tally, from, granted);
+            record_vote(tally, from, granted || is_active(Mutant::SeenVoteCounted));
             self.count_votes();
         }
     }
@@ -209,7 +218,7 @@ impl RaftCore {
             self.become_follower(self.hard_state.current_term, None);
         } else if won && !is_candidate {
             self.become_candidate();
-        } else if won && self.durable_hard_state == self.hard_state {
+        } else if won && (self.durable_hard_state == self.hard_state || is_active(Mutant::OwnVoteBeforeFlush)) {
             self.become_leader();
         }
     }

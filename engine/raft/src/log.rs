@@ -186,6 +186,7 @@ impl LogTerms {
     }
 
     /// Whether the relations of the file head hold.
+    #[cfg(debug_assertions)]
     pub(crate) fn is_consistent(&self) -> bool {
         let grows = |pair: &[Run]| pair[0].first_index < pair[1].first_index && pair[0].term < pair[1].term;
         let ends = match self.runs.last() {
@@ -209,6 +210,7 @@ struct Offsets {
 }
 
 impl Offsets {
+    #[cfg(any(test, debug_assertions))]
     fn len(&self) -> usize {
         self.count
     }

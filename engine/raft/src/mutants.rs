@@ -55,7 +55,7 @@ mutants! {
     StalledLeaderStays, "stalled-leader-stays", "a leader whose disk hangs goes on leading (etcd #15247)";
     ReplyByIndexAlone, "reply-by-index-alone", "a reply goes to whoever waits at the index, whatever the term";
     RetryAppliedTwice, "retry-applied-twice", "sessions are not looked up: a retry is applied again (thesis 6.3)";
-    SessionNotReplicated, "session-not-replicated", "only the node that answered remembers a session's replies";
+    UnknownToldAsFailed, "unknown-told-as-failed", "requests of a lost leadership are told as certainly not done";
     AppliedAheadOfData, "applied-ahead-of-data", "the applied index moves past an entry not applied (etcd #13766)";
     FlushErrorIgnored, "flush-error-ignored", "a failed flush counts as done (fsyncgate; Rebello 2020)";
     DurableOutOfOrder, "durable-out-of-order", "a finished flush reports earlier unfinished ones as durable";

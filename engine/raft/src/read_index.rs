@@ -17,6 +17,7 @@
 use crate::{
     core::{Leader, RaftCore, RoleState},
     ids::Index,
+    mutants::{Mutant, is_active},
     ready::{ReadContext, ReadError, ReadReady},
 };
 use alloc::collections::VecDeque;
@@ -50,7 +51,7 @@ impl RaftCore {
         let RoleState::Leader(leader) = &mut self.role else {
             return Err(ReadError::NotLeader { leader: self.leader() });
         };
-        if self.commit_index < leader.first_index_of_term {
+        if self.commit_index < leader.first_index_of_term && !is_active(Mutant::ReadBeforeOwnCommit) {
             return Err(ReadError::NotReady);
         }
         leader.reads.open = true;
@@ -64,7 +65,9 @@ impl RaftCore {
             return;
         }
         leader.reads.open = false;
-        leader.reads.closed_sequence += 1;
+        if !is_active(Mutant::ReadContextReused) || leader.reads.closed_sequence == 0 {
+            leader.reads.closed_sequence += 1;
+        }
         let round = ReadRound { sequence: leader.reads.closed_sequence, index: self.commit_index };
         leader.reads.waiting.push_back(round);
         leader.heartbeat_due = true;
@@ -84,7 +87,10 @@ impl RaftCore {
             None if node == id => reads.closed_sequence,
             None => 0,
         };
-        let confirmed = self.membership.quorum_value(answered);
+        let mut confirmed = self.membership.quorum_value(answered);
+        if is_active(Mutant::ReadWithoutQuorum) {
+            confirmed = reads.closed_sequence;
+        }
         while let Some(round) = reads.waiting.front().copied().filter(|round| round.sequence <= confirmed) {
             reads.waiting.pop_front();
             let context = ReadContext { term, sequence: round.sequence };

@@ -12,6 +12,7 @@ use crate::{
     core::{RaftCore, RoleState},
     ids::{Index, NodeId, Term},
     message::{AppendResult, Message},
+    mutants::{Mutant, is_active},
     progress::Outlook,
 };
 
@@ -110,7 +111,10 @@ impl RaftCore {
 
     /// Commits what a quorum holds, if it is of the current term (Raft 5.3, 5.4.2).
     pub(crate) fn advance_commit(&mut self) {
-        let (id, durable_index) = (self.config.id, self.durable_index);
+        let (id, mut durable_index) = (self.config.id, self.durable_index);
+        if is_active(Mutant::OwnEntryBeforeFlush) {
+            durable_index = self.log.last().index;
+        }
         let RoleState::Leader(leader) = &self.role else { return };
         let match_index = |node| match leader.peers.iter().find(|peer| peer.id == node) {
             Some(peer) => peer.match_index,
@@ -118,7 +122,8 @@ impl RaftCore {
             None => 0,
         };
         let index: Index = self.membership.quorum_value(match_index);
-        if index > self.commit_index && index >= leader.first_index_of_term {
+        let own_term = index >= leader.first_index_of_term || is_active(Mutant::CommitOlderTerm);
+        if index > self.commit_index && own_term {
             self.commit_index = index;
         }
     }

@@ -7,6 +7,7 @@
 
 use ringraft_net::wire;
 use ringraft_raft::EntryId;
+use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_wal::{Disk, EntryBytes, record};
 
 use super::Group;
@@ -39,6 +40,7 @@ impl Group {
                     }
                     self.digests.note(index, self.machine.digest().hash);
                 }
+                EntryBytes::OnDisk if is_active(Mutant::AppliedAheadOfData) => self.machine.pass_over(index),
                 EntryBytes::OnDisk => match io.wal.read_entries(self.id.0, index, APPLY_READ_BYTES, &mut io.disk) {
                     Ok(ticket) => self.applying = Some(ticket),
                     Err(error) => return io.fail(Fatal::Wal(error.to_string())),
@@ -107,8 +109,14 @@ impl Group {
     /// Leadership is lost: nothing that waits here will be answered by this replica.
     pub(super) fn lose_leadership<D: Disk>(&mut self, io: &mut Io<D>) {
         let mut askers = std::mem::take(&mut self.askers);
-        self.waiters.take_all(&mut askers);
+        if !is_active(Mutant::ReplyByIndexAlone) {
+            self.waiters.take_all(&mut askers);
+        }
         for asker in askers.drain(..) {
+            if is_active(Mutant::UnknownToldAsFailed) {
+                self.reply_not_leader(asker, io);
+                continue;
+            }
             io.reply(asker, self.position(), wire::OutcomeRef::OutcomeUnknown);
         }
         self.askers = askers;

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 
+use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{Index, ReadContext};
 
 use crate::shard::clients::Asker;
@@ -79,7 +80,7 @@ impl Reads {
     /// The oldest round if it can be served at `last_applied`.
     pub(crate) fn take_served(&mut self, last_applied: Index) -> Option<Round> {
         let first = self.rounds.front()?;
-        if first.index.is_none_or(|index| index > last_applied) {
+        if first.index.is_none_or(|index| index > last_applied && !is_active(Mutant::ReadBeforeApply)) {
             return None;
         }
         let round = self.rounds.pop_front()?;

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use ringraft_raft::EntryId;
+use ringraft_raft::mutants::{Mutant, is_active};
 
 use crate::shard::clients::Asker;
 
@@ -50,7 +51,7 @@ impl Waiters {
         let (id, count) = (first.id, first.count as usize);
         self.entries.pop_front();
         out.extend(self.requests.drain(..count));
-        id == applied
+        id == applied || is_active(Mutant::ReplyByIndexAlone)
     }
 
     /// Takes every asker: leadership is lost and nobody here learns the outcome.

@@ -12,6 +12,7 @@ use ringraft_net::frame::Frame;
 use ringraft_net::slots;
 use ringraft_net::wire::{self, Consistency, Outcome, Position, Reply, RequestClass};
 use ringraft_raft::GroupId;
+use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_wal::Disk;
 
 use super::Shard;
@@ -43,7 +44,7 @@ impl<D: Disk> Shard<D> {
         if self.stopping {
             return Err(Outcome::Unavailable { message: String::from("this node is stopping; ask another") });
         }
-        if self.groups[place].waiting() >= self.settings.waiting_max {
+        if self.groups[place].waiting() >= self.settings.waiting_max && !is_active(Mutant::QueueUnbounded) {
             self.io.counters.overloaded += 1;
             return Err(Outcome::Overloaded { retry_after_us: RETRY_AFTER_US });
         }

@@ -19,6 +19,7 @@ use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, Frame, FrameKind};
 use ringraft_net::limits::Limits;
 use ringraft_net::wire;
+use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{GroupId, NodeId};
 use ringraft_wal::{Disk, DiskCompletion, Durable, Wal};
 
@@ -146,7 +147,7 @@ impl<D: Disk> Shard<D> {
             self.flush_progress_tick = self.ticks;
         }
         let waited = self.ticks - self.flush_progress_tick;
-        let stalled = waited >= u64::from(self.settings.disk_stall_ticks);
+        let stalled = waited >= u64::from(self.settings.disk_stall_ticks) && !is_active(Mutant::StalledLeaderStays);
         if stalled && !self.stalled {
             self.io.counters.disk_stalls += 1;
             for group in self.groups.iter_mut().filter(|group| group.is_leader()) {
@@ -360,11 +361,11 @@ impl<D: Disk> Shard<D> {
         self.stopping = true;
     }
 
-    /// Whether nobody waits for an answer and everything accepted is durable.
+    /// Whether nobody waits for an answer and everything accepted is durable and marked so.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         let waiting: usize = self.groups.iter().map(Group::waiting).sum();
-        waiting == 0 && self.io.wal.durable_sequence() >= self.io.wal.accepted_sequence()
+        waiting == 0 && self.io.wal.is_marked()
     }
 }
 

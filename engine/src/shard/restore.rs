@@ -4,6 +4,7 @@
 //! Invariants: everything in the recovered log is durable, so a core starts with all of it; a replica comes back as a
 //! follower; nothing is applied before a leader says what is committed, the entries are then read back from the WAL.
 
+use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{Config, ConfigError, EntryMeta, GroupId, HardState, LogTerms, Membership, NodeId, RaftCore, Term};
 use ringraft_wal::{Disk, Recovered, RecoveredGroup, ValidConfig as WalConfig, Wal, record};
 
@@ -92,7 +93,7 @@ fn restore_group(
 fn hard_state(found: &RecoveredGroup, last_term: Term) -> HardState {
     let stored = found.hard_state.map_or_else(HardState::default, |stored| HardState {
         current_term: stored.current_term,
-        voted_for: stored.voted_for.map(NodeId),
+        voted_for: stored.voted_for.map(NodeId).filter(|_| !is_active(Mutant::VoteNotKept)),
     });
     if last_term > stored.current_term {
         return HardState { current_term: last_term, voted_for: None };

@@ -20,6 +20,7 @@ mod transaction;
 
 use ringraft_net::limits::Limits as WireLimits;
 use ringraft_net::wire::{self, ArchivedRequest, OperationRef, OperationResultRef, OutcomeRef, Position, RequestClass};
+use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{EntryId, GroupId, Index, Term};
 
 pub use self::digest::StateDigest;
@@ -170,6 +171,11 @@ impl StateMachine {
         Ok(())
     }
 
+    /// Moves past an entry without applying it: the bug of [`Mutant::AppliedAheadOfData`].
+    pub(crate) fn pass_over(&mut self, index: Index) {
+        self.last_applied.index = index;
+    }
+
     /// Applies one request. Everything it needs to decide is in the log: what the leader checked is checked again.
     #[inline]
     fn apply(
@@ -190,7 +196,7 @@ impl StateMachine {
             Err(error) => return reply(at, OutcomeRef::BadRequest { message: &error.to_string() }),
         }
         let client = request.client.to_native();
-        if client == 0 {
+        if client == 0 || is_active(Mutant::RetryAppliedTwice) {
             return self.execute(place, request, |_, outcome| reply(at, outcome));
         }
         let (sequence, acknowledged) = (request.sequence.to_native(), request.acknowledged.to_native());

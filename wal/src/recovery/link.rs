@@ -8,6 +8,8 @@
 
 use std::collections::BTreeMap;
 
+use ringraft_raft::mutants::{Mutant, is_active};
+
 use super::recovered::{Cursor, Recovered, RecoveredSegment};
 use super::scan::{Claim, ScannedRecord, SegmentScan, StopReason};
 use super::{Damage, LostRange, Note, RecoveryError};
@@ -47,7 +49,7 @@ pub(super) fn link(config: &ValidConfig, scans: &[SegmentScan], file_count: u32)
     let live_first = parts.last().and_then(|part| scans[part.place].segment_id).unwrap_or(0);
     let claims = claims_beyond(scans, &parts, live_first);
     let durable = claims.iter().map(|(_, claim)| claim.durable_max).max().unwrap_or(0);
-    if durable > end {
+    if durable > end && !is_active(Mutant::CorruptionTakenForTorn) {
         return Err(damage(config, scans, &parts, first_break.as_ref(), &claims, durable));
     }
     if let Some(scan) = parts.first().map(|part| &scans[part.place])

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use ringraft_raft::mutants::{Mutant, is_active};
+
 use super::Note;
 use super::scan::ScannedRecord;
 use crate::config::ValidConfig;
@@ -83,6 +85,7 @@ impl Recovered {
 
     pub(crate) fn apply(&mut self, record: &ScannedRecord) {
         match *record {
+            ScannedRecord::HardState { .. } if is_active(Mutant::HardStateDropped) => {}
             ScannedRecord::HardState { group, state } => {
                 self.groups.entry(group).or_default().hard_state = Some(state);
             }

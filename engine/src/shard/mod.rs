@@ -69,7 +69,7 @@ pub struct Shard<D: Disk> {
     groups: Vec<Group>,
     io: Io<D>,
     durables: Vec<Durable>,
-    spare_buffers: Vec<ReceiveBuffer>,
+    spare_buffers: Vec<Rc<ReceiveBuffer>>,
     held_buffers: Vec<Rc<ReceiveBuffer>>,
     ticks: u64,
     /// Tick at which the WAL last made progress while something was in flight.
@@ -167,11 +167,11 @@ impl<D: Disk> Shard<D> {
         {
             return Ok(());
         }
-        let next = self.spare_buffers.pop().unwrap_or_else(|| {
+        let mut buffer = self.spare_buffers.pop().unwrap_or_else(|| {
             self.io.counters.buffers_allocated += 1;
-            ReceiveBuffer::new()
+            Rc::new(ReceiveBuffer::new())
         });
-        let buffer = Rc::new(std::mem::replace(received, next));
+        std::mem::swap(Rc::get_mut(&mut buffer).expect("a spare buffer is not shared"), received);
         let mut start = 0;
         let result = loop {
             match frame::parse(&buffer.filled()[start..], &self.settings.limits) {
@@ -346,9 +346,8 @@ impl<D: Disk> Shard<D> {
         self.held_buffers.retain_mut(|held| match Rc::get_mut(held) {
             Some(buffer) => {
                 if spare.len() < SPARE_BUFFERS_MAX {
-                    let mut buffer = std::mem::take(buffer);
                     buffer.clear();
-                    spare.push(buffer);
+                    spare.push(Rc::clone(held));
                 }
                 false
             }

@@ -229,6 +229,12 @@ impl BenchArgs {
         self.target == TargetName::Ringraft && self.endpoints.is_empty()
     }
 
+    /// Whether there is one client with one request at a time: then latency is what is looked at.
+    #[must_use]
+    pub fn is_one_at_a_time(&self) -> bool {
+        self.closed && self.clients == 1 && self.pipeline == 1
+    }
+
     /// Whether every key is written before the run.
     #[must_use]
     pub fn preloads(&self) -> bool {

@@ -33,6 +33,6 @@ pub mod targets;
 pub mod workload;
 
 pub use arguments::{BenchArgs, TargetName};
-pub use report::Report;
+pub use report::{Floor, Report};
 pub use run::{BenchError, run, run_until};
 pub use system::ServerProcess;

@@ -195,6 +195,31 @@ pub struct RunFacts {
     pub interrupted: bool,
 }
 
+/// What one write alone cannot go below on this machine, measured right before and after the run: a flush of 4 KiB and a
+/// round trip between two cores.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Floor {
+    /// Median of a direct write of 4 KiB and its fdatasync, by plain system calls.
+    pub flush_us: f64,
+    /// Median of a round trip of 64 bytes over loopback between two threads on two cores, by plain system calls.
+    pub round_trip_us: f64,
+}
+
+impl Floor {
+    /// The mean of two measurements.
+    #[must_use]
+    pub fn mean(before: Self, after: Self) -> Self {
+        let mean = |read: fn(&Self) -> f64| (read(&before) + read(&after)) / 2.0;
+        Self { flush_us: mean(|floor| floor.flush_us), round_trip_us: mean(|floor| floor.round_trip_us) }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn sum_us(&self) -> f64 {
+        self.flush_us + self.round_trip_us
+    }
+}
+
 /// The whole report.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -205,6 +230,8 @@ pub struct Report {
     pub rivals: Vec<SystemReport>,
     /// How the first stands to them.
     pub ratios: Vec<Ratio>,
+    /// For one client with one request at a time on a cluster started for the run.
+    pub floor: Option<Floor>,
     /// What was asked for.
     pub run: RunFacts,
     /// The machine.

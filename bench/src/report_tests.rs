@@ -64,7 +64,8 @@ fn report() -> Report {
         wake_us: 100.0,
         interrupted: false,
     };
-    Report { system: system_a, rivals: vec![rival], ratios, run, host: HostFacts::default() }
+    let floor = Some(Floor { flush_us: 80.0, round_trip_us: 45.0 });
+    Report { system: system_a, rivals: vec![rival], ratios, floor, run, host: HostFacts::default() }
 }
 
 #[test]

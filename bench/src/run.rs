@@ -250,6 +250,7 @@ fn assemble(args: &BenchArgs, systems: &[System], started_unix_s: u64, interrupt
         ratios: rivals.iter().map(|rival| report::ratio(&system, rival)).collect(),
         rivals,
         system,
+        floor: None,
         run: RunFacts {
             version: env!("CARGO_PKG_VERSION"),
             started_unix_s,

@@ -38,6 +38,16 @@ pub fn format(report: &Report) -> String {
             part("server CPU", ratio.server_cpu),
         );
     }
+    if let Some(floor) = &report.floor {
+        let _ = writeln!(
+            text,
+            "floor: flush of 4 KiB {} + loopback round trip {} = {}; the median put takes {:.1} times that",
+            time(floor.flush_us),
+            time(floor.round_trip_us),
+            time(floor.sum_us()),
+            report.system.latency_us.p50 / floor.sum_us(),
+        );
+    }
     text.push_str(&host(report));
     text
 }

@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use ringraft_bench::{BenchArgs, Report, ServerProcess};
+use ringraft_bench::{BenchArgs, Floor, Report, ServerProcess};
 use ringraft_tools::local_cluster::{Lifetime, LocalCluster, Shape};
 use rustix::fs::statfs;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use tempfile::TempDir;
 
-use super::Outcome;
+use super::{Outcome, doctor};
 
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -88,9 +88,14 @@ fn with_local_cluster(arguments: &Bench, stop: &AtomicBool) -> Result<Report> {
     let mut cluster = LocalCluster::create(folder.path(), &executable, Lifetime::Tied, &shape)?;
     cluster.start()?;
     cluster.wait_until_serving(START_PATIENCE)?;
+    let alone = arguments.bench.is_one_at_a_time();
+    let floor_before = alone.then(|| doctor::floor(folder.path())).transpose()?;
     let processes = servers(&mut cluster);
-    let report = ringraft_bench::run_until(&arguments.bench, &processes, &cluster.file().endpoints(), stop);
+    let mut report = ringraft_bench::run_until(&arguments.bench, &processes, &cluster.file().endpoints(), stop);
     let ended = report_ended(&mut cluster);
+    if let (Some(before), Ok(report)) = (floor_before, &mut report) {
+        report.floor = Some(Floor::mean(before, doctor::floor(folder.path())?));
+    }
     cluster.stop(STOP_PATIENCE)?;
     drop(cluster);
     folder.close().context("cannot remove the folder of the cluster")?;

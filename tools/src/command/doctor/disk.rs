@@ -152,6 +152,11 @@ fn flushes(folder: &Path, method: Method, patience: Duration) -> Finding {
     }
 }
 
+/// The median of a direct write of 4 KiB and its fdatasync, in microseconds.
+pub(super) fn flush_p50_us(folder: &Path, patience: Duration) -> Result<u64> {
+    Ok(measure(folder, Method::WriteThenSync, patience)?.0.value_at_quantile(0.5))
+}
+
 fn measure(folder: &Path, method: Method, patience: Duration) -> Result<(Histogram<u64>, f64)> {
     let flags = match method {
         Method::WriteThenSync => OFlags::DIRECT,

@@ -10,11 +10,13 @@ mod network;
 mod system;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
+use ringraft_bench::Floor;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -26,6 +28,14 @@ Examples:
   ringraft doctor --data-dir /var/lib/ringraft --shards 8 --json | jq .findings
 
 Exit code: 0 when a node can run here (warnings included), 1 when something must change first.";
+
+/// What one write alone pays at least with its data in `folder`: a flush and a round trip, by plain system calls.
+pub(super) fn floor(folder: &Path) -> Result<Floor> {
+    let round_trip_us = network::measure()?.value_at_quantile(0.5) as f64;
+    Ok(Floor { flush_us: disk::flush_p50_us(folder, FLOOR_PATIENCE)? as f64, round_trip_us })
+}
+
+const FLOOR_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Checks the machine and the data folder: kernel, io_uring, limits, direct I/O, flush latency, loopback.
 #[derive(Debug, Args)]

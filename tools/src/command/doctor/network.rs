@@ -3,11 +3,12 @@
 //! Off the data path.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use hdrhistogram::Histogram;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::{Finding, Level};
 
@@ -31,7 +32,7 @@ pub(super) fn loopback() -> Finding {
     }
 }
 
-fn measure() -> Result<Histogram<u64>> {
+pub(super) fn measure() -> Result<Histogram<u64>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let mut stream = TcpStream::connect(listener.local_addr()?)?;
     let (mut other, _) = listener.accept()?;
@@ -40,9 +41,19 @@ fn measure() -> Result<Histogram<u64>> {
         end.set_read_timeout(Some(PATIENCE))?;
     }
     let echo = std::thread::spawn(move || {
+        pin(1);
         let mut message = [0; MESSAGE_BYTES];
         while other.read_exact(&mut message).is_ok() && other.write_all(&message).is_ok() {}
     });
+    let asking = std::thread::spawn(move || ask(&mut stream));
+    let histogram = asking.join().map_err(|_| anyhow!("the asking thread panicked"))?;
+    echo.join().map_err(|_| anyhow!("the echo thread panicked"))?;
+    histogram
+}
+
+/// Round trips of one thread, pinned to another core than the echo: on one core a switch would be measured.
+fn ask(stream: &mut TcpStream) -> Result<Histogram<u64>> {
+    pin(0);
     let mut histogram = Histogram::new(3)?;
     let mut message = [1; MESSAGE_BYTES];
     let deadline = Instant::now() + PATIENCE;
@@ -55,7 +66,17 @@ fn measure() -> Result<Histogram<u64>> {
             break;
         }
     }
-    drop(stream);
-    echo.join().map_err(|_| anyhow!("the echo thread panicked"))?;
+    stream.shutdown(Shutdown::Both)?;
     Ok(histogram)
+}
+
+/// Keeps the calling thread on the allowed core of this number, if there is one.
+fn pin(number: usize) {
+    if let Ok(allowed) = sched_getaffinity(None)
+        && let Some(core) = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).nth(number)
+    {
+        let mut one = CpuSet::new();
+        one.set(core);
+        let _ = sched_setaffinity(None, &one); // a hint: the figure is only less steady without
+    }
 }

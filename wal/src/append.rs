@@ -141,7 +141,7 @@ impl<D: Disk> Wal<D> {
         self.waiting_bytes + self.open.as_ref().map_or(0, OpenBatch::used)
     }
 
-    fn reserved_blocks(&self) -> u64 {
+    pub(crate) fn reserved_blocks(&self) -> u64 {
         (self.config.segment_blocks() / 8).min(RESERVED_BLOCKS_MAX)
     }
 

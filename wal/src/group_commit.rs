@@ -181,10 +181,12 @@ impl<D: Disk> Wal<D> {
         self.mark_when_idle(disk);
     }
 
-    /// Whether everything accepted is durable and called so by marks, of which one may be damaged.
+    /// Whether a mark would tell something new: all is durable, not enough marks say so yet, and there is room to spare.
     #[must_use]
-    pub fn is_marked(&self) -> bool {
-        self.durable_sequence == self.accepted_sequence() && (self.marks >= IDLE_MARKS || self.durable_sequence == 0)
+    pub fn wants_mark(&self) -> bool {
+        let durable = self.durable_sequence;
+        let spare = self.segments.free_count() > 0 || self.segments.blocks_left() > self.reserved_blocks() + 1;
+        durable > 0 && durable == self.accepted_sequence() && self.marks < IDLE_MARKS && spare && self.poison.is_none()
     }
 
     /// Marks a log to which nothing was added for some ticks; the host's next turn submits the mark.
@@ -193,10 +195,9 @@ impl<D: Disk> Wal<D> {
         let (before, ticks) = self.idle;
         let idle = self.durable_sequence == newest && before == newest;
         self.idle = (newest, if idle { ticks.saturating_add(1) } else { 0 });
-        if self.idle.1 < IDLE_TICKS || self.is_marked() || self.check_poison().is_err() {
+        if self.idle.1 < IDLE_TICKS || !self.wants_mark() {
             return;
         }
-        // Without room there is no mark; the next record brings its own.
         if self.append_mark(disk).is_ok() {
             self.marks += 1;
             self.idle = (self.accepted_sequence(), IDLE_TICKS); // the second follows once this one is durable

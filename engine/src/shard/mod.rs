@@ -364,7 +364,8 @@ impl<D: Disk> Shard<D> {
     #[must_use]
     pub fn is_drained(&self) -> bool {
         let waiting: usize = self.groups.iter().map(Group::waiting).sum();
-        waiting == 0 && self.io.wal.is_marked()
+        let durable = self.io.wal.durable_sequence() >= self.io.wal.accepted_sequence();
+        waiting == 0 && durable && !self.io.wal.wants_mark()
     }
 }
 

@@ -3,3 +3,4 @@
 //! Off the data path.
 
 pub mod history;
+pub mod linearizability;

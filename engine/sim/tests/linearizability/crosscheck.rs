@@ -46,7 +46,7 @@ fn published_opinion(history: &History) -> Option<bool> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn a_published_checker_agrees(seed: u64, calls in 5..25_usize, keys in 1..4_u32, damages in prop::collection::vec(any::<u64>(), 0..2)) {

@@ -11,6 +11,9 @@ use ringraft_sim::linearizability::{Rule, check, check_without_positions};
 use crate::brute;
 use crate::generate::{self, Shape};
 
+/// How much more a build with optimisation tries.
+const MORE: u32 = if cfg!(debug_assertions) { 1 } else { 20 };
+
 const SMALL: Shape =
     Shape { calls: 7, keys: 2, values: 3, overlap: 4, unknown_percent: 20, several_percent: 25, stale_percent: 20 };
 
@@ -64,7 +67,7 @@ fn agrees_with_the_definition(history: &History) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(MORE * 60))]
 
     #[test]
     fn what_a_sequential_execution_gave_is_accepted(seed: u64, shape in shape()) {
@@ -83,7 +86,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3_000))]
+    #![proptest_config(ProptestConfig::with_cases(MORE * 1_000))]
 
     #[test]
     fn damage_is_judged_as_the_definition_judges_it(seed: u64, damages in prop::collection::vec(any::<u64>(), 0..3)) {
@@ -116,12 +119,12 @@ fn damage_breaks_some_histories_and_not_others() {
 /// One write of many vanishes: that is found in a long history, with unknown writes all about.
 #[test]
 fn one_lost_write_among_many_is_found() {
-    let shape = Shape { calls: 3_000, keys: 10, values: 0, overlap: 12, unknown_percent: 5, ..SMALL };
+    let shape = Shape { calls: 500, keys: 10, values: 0, overlap: 12, unknown_percent: 5, ..SMALL };
     let (mut tried, mut found, mut undecided) = (0, 0, 0);
     for seed in 0..20 {
         let mut history = generate::history(seed, shape);
-        let Some(read) = history.calls.iter().skip(1_500).position(saw_a_value) else { continue };
-        let read = read + 1_500;
+        let Some(read) = history.calls.iter().skip(250).position(saw_a_value) else { continue };
+        let read = read + 250;
         let seen = value_seen(&history.calls[read]);
         // The write whose value a read in the middle saw is said to have failed.
         let Some(write) = history.calls.iter().position(|call| is_known_write_of(call, &seen)) else { continue };
@@ -162,9 +165,16 @@ fn is_known_write_of(call: &Call, value: &[u8]) -> bool {
 
 /// The time of the witness and of the search; printed, and held to a bound that only a change of its growth exceeds.
 #[test]
-fn a_hundred_thousand_calls_take_little_time() {
-    let shape =
-        Shape { calls: 100_000, keys: 100, values: 0, overlap: 16, unknown_percent: 0, several_percent: 0, ..SMALL };
+fn long_histories_take_little_time() {
+    let shape = Shape {
+        calls: if cfg!(debug_assertions) { 10_000 } else { 100_000 },
+        keys: 100,
+        values: 0,
+        overlap: 16,
+        unknown_percent: 0,
+        several_percent: 0,
+        ..SMALL
+    };
     for (name, keys, unknown_percent) in [("100 keys", 100, 0), ("one hot key", 1, 0), ("100 keys, 1% unknown", 100, 1)]
     {
         let history = generate::history(7, Shape { keys, unknown_percent, ..shape });

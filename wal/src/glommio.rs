@@ -287,7 +287,7 @@ impl Folder {
                 Ok(meta.file_count)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if self.segment_path(FileNumber(0)).exists() {
+                if self.has_segments()? {
                     return Err(self.refused(RecoveryError::MetaMissing));
                 }
                 self.write_meta(0).await.map_err(glommio_error("write", &path))?;
@@ -295,6 +295,18 @@ impl Folder {
             }
             Err(error) => Err(io_error("read", &path)(error)),
         }
+    }
+
+    /// Whether any segment file is there, also when the first is not.
+    fn has_segments(&self) -> Result<bool, OpenError> {
+        let failed = |error| io_error("read the folder", &self.path)(error);
+        for entry in fs::read_dir(&self.path).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            if Path::new(&name).extension().is_some_and(|extension| extension == "segment") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Replaces `wal.meta`: written aside, flushed, renamed, directory flushed.

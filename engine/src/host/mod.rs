@@ -113,11 +113,13 @@ pub fn run(config: ValidNodeConfig) -> Result<(), HostError> {
             .map_err(|error| HostError::Setup { what: "a signal handler", reason: error.to_string() })?;
     }
     let identity = Identity::open(&config)?;
+    let created = identity.created();
     let config = Arc::new(config);
     let counters: Vec<watchdog::TurnCounter> = (0..config.shards).map(|_| Arc::new(AtomicU64::new(0))).collect();
     let executors: Vec<_> = (0..config.shards)
         .map(|shard| {
-            start::spawn(shard, Arc::clone(&config), Arc::clone(&counters[usize::from(shard)]), Arc::clone(&stop))
+            let counter = Arc::clone(&counters[usize::from(shard)]);
+            start::spawn(shard, created, Arc::clone(&config), counter, Arc::clone(&stop))
         })
         .collect::<Result<_, _>>()?;
     let done = Arc::new(AtomicBool::new(false));

@@ -1,9 +1,11 @@
 //! From a configuration to running shards: recover the WAL, restore the groups, listen, start the tasks.
 //!
 //! Off the data path.
-//! Invariants: nothing listens before recovery is done; a shard that fails makes the others stop too.
+//! Invariants: nothing listens before recovery is done; a shard that fails makes the others stop too; only the start that
+//! creates the node makes a log, since a node that ran and whose log is gone must not come back as if it had none.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,9 +34,10 @@ pub(super) type ShardThread = glommio::ExecutorJoinHandle<Result<(), HostError>>
 /// Rounds of the start-up test that chooses the flush method.
 const MEASURE_ROUNDS: usize = 64;
 
-/// Starts the executor of one shard.
+/// Starts the executor of one shard; `created`: this start made the node.
 pub(super) fn spawn(
     shard: u16,
+    created: bool,
     config: Arc<ValidNodeConfig>,
     counter: TurnCounter,
     stop: Arc<AtomicBool>,
@@ -45,7 +48,7 @@ pub(super) fn spawn(
         .ring_depth(config.io_ring_depth as usize)
         .io_memory(config.io_memory_bytes as usize)
         .spawn(move || async move {
-            let result = run_shard(shard, &config, counter, Arc::clone(&stop)).await;
+            let result = run_shard(shard, created, &config, counter, Arc::clone(&stop)).await;
             if let Err(error) = &result {
                 error!(shard, %error, "the shard stops, and the node with it");
             }
@@ -57,6 +60,7 @@ pub(super) fn spawn(
 
 async fn run_shard(
     shard: u16,
+    created: bool,
     config: &ValidNodeConfig,
     counter: TurnCounter,
     stop: Arc<AtomicBool>,
@@ -64,7 +68,7 @@ async fn run_shard(
     let work = Signal::default();
     let notify = work.clone();
     let completions = Completions::new(move || notify.raise());
-    let opened = open_wal(shard, config, completions.clone()).await?;
+    let opened = open_wal(shard, created, config, completions.clone()).await?;
     let start_error = |reason: String| HostError::Start { shard, reason, exit_code: exit::CANNOT_START };
     let machine = restore(shard, config, opened).map_err(start_error)?;
     let listener = listen(shard, config).map_err(start_error)?;
@@ -87,8 +91,16 @@ async fn run_shard(
     failed.map_or(Ok(()), |fatal| Err(HostError::Fatal { shard, fatal }))
 }
 
-async fn open_wal(shard: u16, config: &ValidNodeConfig, completions: Completions) -> Result<Opened, HostError> {
+async fn open_wal(
+    shard: u16,
+    created: bool,
+    config: &ValidNodeConfig,
+    completions: Completions,
+) -> Result<Opened, HostError> {
     let directory = config.wal_directory().join(format!("shard-{shard}"));
+    if !created && !has_log(&directory) {
+        return Err(log_is_gone(shard, &directory));
+    }
     let failed = |error: OpenError| {
         let exit_code = match &error {
             OpenError::Recovery { .. } => exit::DATA_CORRUPT,
@@ -118,6 +130,26 @@ async fn open_wal(shard: u16, config: &ValidNodeConfig, completions: Completions
         info!(shard, %note, "recovery");
     }
     Ok(opened)
+}
+
+/// Whether anything of a log is there; what is wrong with it is for its recovery to say.
+fn has_log(directory: &Path) -> bool {
+    let Ok(mut entries) = std::fs::read_dir(directory) else { return false };
+    entries.any(|entry| {
+        entry.is_ok_and(|entry| {
+            let name = entry.file_name();
+            name == ringraft_wal::meta::FILE_NAME || Path::new(&name).extension().is_some_and(|last| last == "segment")
+        })
+    })
+}
+
+fn log_is_gone(shard: u16, directory: &Path) -> HostError {
+    let reason = format!(
+        "{}: the write-ahead log is missing, and this node exists. Mount or restore its folder, or replace this replica; \
+         only if the node never served, remove its data directory and start it with --init",
+        directory.display()
+    );
+    HostError::Start { shard, reason, exit_code: exit::DATA_CORRUPT }
 }
 
 fn restore(

@@ -159,6 +159,38 @@ fn a_wiped_node_does_not_come_back_under_its_old_name() {
     assert!(cluster.log_tail(3).contains("lost"), "{}", cluster.log_tail(3));
 }
 
+#[test]
+fn a_node_whose_log_is_gone_does_not_start_without_it() {
+    let mut cluster = TestCluster::start(&shape(1));
+    Session::without(&cluster.file().endpoints()).put("key", "value").expect("a write");
+    cluster.kill(1).expect("it is killed");
+    let log = cluster.data_directory(1).join("wal").join("shard-0");
+    let segments: Vec<PathBuf> = segments_of(&log);
+    assert!(segments.len() > 1, "{segments:?}");
+    fs::remove_file(log.join("wal.meta")).expect("it is there");
+    fs::remove_file(&segments[0]).expect("it is there");
+    expect_refusal(&mut cluster, "no wal.meta");
+    segments[1..].iter().for_each(|segment| fs::remove_file(segment).expect("it is there"));
+    expect_refusal(&mut cluster, "the write-ahead log is missing");
+    fs::remove_dir_all(&log).expect("it is there");
+    expect_refusal(&mut cluster, "the write-ahead log is missing");
+}
+
+fn segments_of(log: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(log).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let mut segments: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "segment")).collect();
+    segments.sort();
+    segments
+}
+
+fn expect_refusal(cluster: &mut TestCluster, reason: &str) {
+    cluster.start_node(1).expect("the process starts");
+    let ended = eventually(PATIENCE, || cluster.exit_status(1));
+    assert_eq!(ended.and_then(|status| status.code()), Some(65), "{}", cluster.log_tail(1));
+    assert!(cluster.log_tail(1).contains(reason), "{reason}: {}", cluster.log_tail(1));
+}
+
 const VALUE_BYTES: usize = 64 << 10;
 const FILLER_BYTES: u64 = 48 << 20;
 

@@ -62,14 +62,14 @@ macro_rules! settings {
             pub init: bool,
             $(
                 #[doc = concat!($($text_doc),+)]
-                #[arg(long, env = $text_env, value_name = "TEXT", help = concat!($($text_doc),+),
-                      long_help = help_text!("text", $text_default, $form, $($text_doc),+))]
+                #[arg(long, env = $text_env, value_name = "TEXT", help = concat!($($text_doc),+).trim_start(),
+                      long_help = help_text!("text", $text_default, $form, $($text_doc),+).trim_start())]
                 pub $text_name: Option<String>,
             )+
             $(
                 #[doc = concat!($($doc),+)]
-                #[arg(long, env = $env, value_name = "NUMBER", help = concat!($($doc),+),
-                      long_help = help_text!($unit, stringify!($default), stringify!($low to $high), $($doc),+))]
+                #[arg(long, env = $env, value_name = "NUMBER", help = concat!($($doc),+).trim_start(),
+                      long_help = help_text!($unit, stringify!($default), stringify!($low to $high), $($doc),+).trim_start())]
                 pub $name: Option<String>,
             )+
         }

@@ -24,8 +24,8 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
-use crate::ports;
 use crate::status::{self, ClusterStatus};
+use crate::{namespace, ports};
 
 /// Longest part of a log shown in an error.
 const LOG_TAIL_BYTES: u64 = 2_000;
@@ -42,9 +42,23 @@ pub struct Shape {
     pub shards: u16,
     /// First port; node K then listens from `base_port + (K - 1) * shards`. Free ports are looked for when absent.
     pub base_port: Option<u16>,
+    /// Where each node runs; empty: all of them on loopback.
+    pub hosts: Vec<Host>,
     /// Further arguments of every node, as `ringraft node` takes them.
     pub node_arguments: Vec<String>,
 }
+
+/// A network namespace that stands for a machine.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Its name, as `ip netns` lists it.
+    pub namespace: String,
+    /// Its IP address.
+    pub address: String,
+}
+
+/// First port of a node that has a namespace of its own.
+const NAMESPACE_PORT: u16 = 7_100;
 
 /// `D/cluster.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -72,6 +86,12 @@ pub struct NodeEntry {
     pub pid: Option<u32>,
     /// Listen address of each shard.
     pub addresses: Vec<String>,
+    /// The network namespace it runs in; none: that of this process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Further arguments of this node alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
 }
 
 impl ClusterFile {
@@ -114,14 +134,24 @@ impl ClusterFile {
     fn plan(shape: &Shape) -> Result<Self> {
         ensure!(matches!(shape.nodes, 1..=9), "a local cluster has 1 to 9 nodes, not {}", shape.nodes);
         ensure!(shape.shards >= 1 && shape.groups >= 1, "a cluster needs at least one shard and one group");
+        ensure!(
+            shape.hosts.is_empty() || shape.hosts.len() as u64 == shape.nodes,
+            "{} hosts for {} nodes",
+            shape.hosts.len(),
+            shape.nodes
+        );
         let mut nodes = Vec::new();
         for id in 1..=shape.nodes {
-            let first = match shape.base_port {
-                Some(base) => base_port_of(base, id, shape.shards)?,
-                None => ports::free_run(shape.shards)?,
+            let host = shape.hosts.get(id as usize - 1);
+            let first = match (host, shape.base_port) {
+                (Some(_), _) => NAMESPACE_PORT,
+                (None, Some(base)) => base_port_of(base, id, shape.shards)?,
+                (None, None) => ports::free_run(shape.shards)?,
             };
-            let addresses = (0..shape.shards).map(|shard| format!("127.0.0.1:{}", first + shard)).collect();
-            nodes.push(NodeEntry { id, pid: None, addresses });
+            let ip = host.map_or("127.0.0.1", |host| host.address.as_str());
+            let addresses = (0..shape.shards).map(|shard| format!("{ip}:{}", first + shard)).collect();
+            let namespace = host.map(|host| host.namespace.clone());
+            nodes.push(NodeEntry { id, pid: None, addresses, namespace, arguments: Vec::new() });
         }
         Ok(Self {
             cluster_id: new_cluster_id()?,
@@ -243,7 +273,18 @@ impl LocalCluster {
             arguments.push("--stop-on-stdin-end".into());
         }
         arguments.extend(self.file.node_arguments.iter().cloned());
+        let own = self.file.nodes.iter().filter(|node| node.id == id).flat_map(|node| &node.arguments);
+        arguments.extend(own.cloned());
         arguments
+    }
+
+    /// Gives further arguments to one node, from its next start on.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn add_arguments(&mut self, id: u64, arguments: &[&str]) -> Result<()> {
+        self.entry(id)?.arguments.extend(arguments.iter().copied().map(String::from));
+        self.file.write(&self.directory)
     }
 
     /// Starts every node that does not run; says which were started.
@@ -273,8 +314,10 @@ impl LocalCluster {
         let mut command = Command::new(&self.executable);
         command.args(self.arguments(id)).stdin(stdin).stdout(log.try_clone()?).stderr(log);
         // A group of its own: ^C in the terminal reaches this process alone, which then stops its nodes in order.
-        let child = command.process_group(0).spawn();
-        let child = child.with_context(|| format!("cannot start {}", self.executable.display()))?;
+        command.process_group(0);
+        let spawn = || command.spawn().with_context(|| format!("cannot start {}", self.executable.display()));
+        let namespace = self.file.nodes.iter().find(|node| node.id == id).and_then(|node| node.namespace.as_deref());
+        let child = namespace::inside(namespace, spawn)?;
         self.entry(id)?.pid = Some(child.id());
         self.children.insert(id, child);
         self.file.write(&self.directory)

@@ -4,28 +4,21 @@
 //! Invariant: a cluster that was started here is stopped and its folder removed, also after ^C; should this process be
 //! killed, its nodes stop by themselves.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use ringraft_bench::{BenchArgs, Floor, Report, ServerProcess};
+use ringraft_tools::folder::real_folder;
 use ringraft_tools::local_cluster::{Lifetime, LocalCluster, Shape};
-use rustix::fs::statfs;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 use tempfile::TempDir;
 
-use super::{Outcome, doctor};
+use super::{Outcome, doctor, interrupt};
 
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
-/// What a shell reports of a process that ^C ended.
-const INTERRUPTED_EXIT_CODE: i32 = 130;
-/// File systems that live in memory, by their magic numbers: tmpfs and ramfs.
-const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 
 /// Loads a cluster, by default a temporary one of three nodes on this machine, and reports throughput and latency.
 /// Exit code 0 only if every operation succeeded.
@@ -52,7 +45,7 @@ pub(crate) struct Bench {
 }
 
 pub(crate) fn run(arguments: &Bench) -> Result<Outcome> {
-    let stop = stop_flag()?;
+    let stop = interrupt::stop_flag()?;
     let report = if arguments.bench.needs_cluster() {
         with_local_cluster(arguments, &stop)?
     } else {
@@ -60,16 +53,6 @@ pub(crate) fn run(arguments: &Bench) -> Result<Outcome> {
     };
     report.print(arguments.bench.json)?;
     Ok(Outcome::of(report.ok()))
-}
-
-/// Raised by the first ^C (or SIGTERM): the run ends early and everything is cleaned up. The second one ends the process.
-fn stop_flag() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        let set_up = flag::register_conditional_shutdown(signal, INTERRUPTED_EXIT_CODE, Arc::clone(&stop));
-        set_up.and_then(|_| flag::register(signal, Arc::clone(&stop))).context("cannot set up a signal handler")?;
-    }
-    Ok(stop)
 }
 
 fn with_local_cluster(arguments: &Bench, stop: &AtomicBool) -> Result<Report> {
@@ -83,6 +66,7 @@ fn with_local_cluster(arguments: &Bench, stop: &AtomicBool) -> Result<Report> {
         groups: arguments.groups.unwrap_or(u32::from(arguments.shards)),
         shards: arguments.shards,
         base_port: None,
+        hosts: Vec::new(),
         node_arguments: arguments.node_arguments.clone(),
     };
     let mut cluster = LocalCluster::create(folder.path(), &executable, Lifetime::Tied, &shape)?;
@@ -120,27 +104,4 @@ fn report_ended(cluster: &mut LocalCluster) -> String {
         eprintln!("ringraft:{text}");
     }
     text
-}
-
-/// The temporary folder, or the current one if that lives in memory: an fdatasync there would cost nothing.
-fn real_folder() -> PathBuf {
-    let temporary = std::env::temp_dir();
-    if is_in_memory(&temporary) { PathBuf::from(".") } else { temporary }
-}
-
-fn is_in_memory(folder: &Path) -> bool {
-    statfs(folder).is_ok_and(|found| IN_MEMORY.contains(&found.f_type))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn proc_is_not_taken_for_memory_and_shm_is() {
-        assert!(!is_in_memory(Path::new("/proc")));
-        if Path::new("/dev/shm").exists() {
-            assert!(is_in_memory(Path::new("/dev/shm")));
-        }
-    }
 }

@@ -151,6 +151,7 @@ fn start(arguments: Start) -> Result<Outcome> {
             groups: arguments.groups.unwrap_or(u32::from(arguments.shards.unwrap_or(1))),
             shards: arguments.shards.unwrap_or(1),
             base_port: arguments.port,
+            hosts: Vec::new(),
             node_arguments: arguments.node_arguments,
         };
         LocalCluster::create(&arguments.dir, &executable, Lifetime::Detached, &shape)?

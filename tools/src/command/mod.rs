@@ -5,11 +5,13 @@
 
 mod bench;
 mod cas;
+mod chaos;
 mod cluster;
 mod completions;
 mod delete;
 mod doctor;
 mod get;
+mod interrupt;
 mod node;
 mod put;
 mod status;
@@ -54,6 +56,7 @@ enum Command {
     #[command(subcommand)]
     Cluster(cluster::Cluster),
     Bench(Box<bench::Bench>),
+    Chaos(chaos::Chaos),
     Put(put::Put),
     Get(get::Get),
     Delete(delete::Delete),
@@ -93,6 +96,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Node(arguments) => return node::run(&arguments),
         Command::Cluster(arguments) => cluster::run(arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Put(arguments) => put::run(arguments),
         Command::Get(arguments) => get::run(&arguments),
         Command::Delete(arguments) => delete::run(arguments),

@@ -1,0 +1,240 @@
+//! The files of a disk: names, open handles and unsynced writes over the folder that holds what is durable.
+//!
+//! Off the data path.
+//! Invariant: an inode number is never given to another file. Handles of a file that was removed stay usable.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::unsynced::{Unsynced, Write};
+use super::{Loss, Lost};
+
+/// The inode of the folder itself.
+pub(super) const ROOT: u64 = 1;
+
+#[derive(Debug, Default)]
+struct State {
+    /// Below the folder, of each inode that has a name.
+    paths: BTreeMap<u64, PathBuf>,
+    inodes: BTreeMap<PathBuf, u64>,
+    inode_last: u64,
+    handles: BTreeMap<u64, (u64, Arc<File>)>,
+    handle_last: u64,
+    unsynced: BTreeMap<u64, Unsynced>,
+}
+
+/// The files of one disk.
+#[derive(Debug)]
+pub(super) struct Files {
+    folder: PathBuf,
+    state: Mutex<State>,
+}
+
+impl Files {
+    pub(super) fn over(folder: &Path) -> Self {
+        let mut state = State { inode_last: ROOT, ..State::default() };
+        state.paths.insert(ROOT, PathBuf::new());
+        state.inodes.insert(PathBuf::new(), ROOT);
+        Self { folder: folder.to_owned(), state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where an inode is in the folder.
+    pub(super) fn path(&self, inode: u64) -> io::Result<PathBuf> {
+        let state = self.lock();
+        let path = state.paths.get(&inode).ok_or(io::ErrorKind::NotFound)?;
+        Ok(self.folder.join(path))
+    }
+
+    /// Where a name in a folder is.
+    pub(super) fn child(&self, parent: u64, name: &OsStr) -> io::Result<PathBuf> {
+        Ok(self.path(parent)?.join(name))
+    }
+
+    /// The inode of a path that exists, and what is known about it.
+    pub(super) fn look_up(&self, path: &Path) -> io::Result<(u64, Metadata)> {
+        let metadata = fs::symlink_metadata(path)?;
+        let name = path.strip_prefix(&self.folder).map_err(io::Error::other)?.to_owned();
+        let mut state = self.lock();
+        if let Some(inode) = state.inodes.get(&name) {
+            return Ok((*inode, metadata));
+        }
+        state.inode_last += 1;
+        let inode = state.inode_last;
+        state.paths.insert(inode, name.clone());
+        state.inodes.insert(name, inode);
+        Ok((inode, metadata))
+    }
+
+    /// How long a file is for its readers, of which `durable` bytes are in the folder.
+    pub(super) fn length(&self, inode: u64, durable: u64) -> u64 {
+        self.lock().unsynced.get(&inode).map_or(0, Unsynced::end).max(durable)
+    }
+
+    /// Opens a file of the folder; everything else is decided by the kernel.
+    pub(super) fn open(&self, inode: u64) -> io::Result<u64> {
+        let file = File::options().read(true).write(true).open(self.path(inode)?)?;
+        let mut state = self.lock();
+        state.handle_last += 1;
+        let handle = state.handle_last;
+        state.handles.insert(handle, (inode, Arc::new(file)));
+        Ok(handle)
+    }
+
+    pub(super) fn close(&self, handle: u64) {
+        self.lock().handles.remove(&handle);
+    }
+
+    /// The file behind a handle.
+    pub(super) fn file(&self, handle: u64) -> io::Result<Arc<File>> {
+        let state = self.lock();
+        let (_, file) = state.handles.get(&handle).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Arc::clone(file))
+    }
+
+    pub(super) fn read(&self, inode: u64, handle: u64, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
+        let file = self.file(handle)?;
+        let state = self.lock();
+        let unsynced = state.unsynced.get(&inode);
+        let length = unsynced.map_or(0, Unsynced::end).max(file.metadata()?.len());
+        let mut read = vec![0; bytes.min(length.saturating_sub(offset) as usize)];
+        let mut done = 0;
+        while done < read.len() {
+            match file.read_at(&mut read[done..], offset + done as u64)? {
+                0 => break,
+                count => done += count,
+            }
+        }
+        if let Some(unsynced) = unsynced {
+            unsynced.overlay(offset, &mut read);
+        }
+        Ok(read)
+    }
+
+    pub(super) fn write(&self, inode: u64, handle: u64, offset: u64, bytes: &[u8], durable: bool) -> io::Result<()> {
+        let file = self.file(handle)?;
+        let mut state = self.lock();
+        let flushed = state.unsynced.entry(inode).or_default().push(offset, bytes, durable);
+        apply(&file, &flushed)
+    }
+
+    /// A flush that works.
+    pub(super) fn flush(&self, inode: u64, handle: u64) -> io::Result<()> {
+        let file = self.file(handle)?;
+        let mut state = self.lock();
+        state.unsynced.remove(&inode).map_or(Ok(()), |mut unsynced| apply(&file, &unsynced.flush()))
+    }
+
+    /// A flush that fails: what it should have covered is gone.
+    pub(super) fn drop_unsynced(&self, inode: u64) {
+        self.lock().unsynced.remove(&inode);
+    }
+
+    pub(super) fn truncate(&self, inode: u64, length: u64) -> io::Result<()> {
+        let path = self.path(inode)?;
+        if let Some(unsynced) = self.lock().unsynced.get_mut(&inode) {
+            unsynced.truncate(length);
+        }
+        File::options().write(true).open(path)?.set_len(length)
+    }
+
+    /// The name is gone.
+    pub(super) fn forget_name(&self, path: &Path) {
+        let Ok(name) = path.strip_prefix(&self.folder) else { return };
+        let mut state = self.lock();
+        if let Some(inode) = state.inodes.remove(name) {
+            state.paths.remove(&inode);
+        }
+    }
+
+    /// A file (not a folder, which nobody here renames) has another name.
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)?;
+        self.forget_name(to);
+        let below = |path: &Path| path.strip_prefix(&self.folder).map(Path::to_owned).map_err(io::Error::other);
+        let (from, to) = (below(from)?, below(to)?);
+        let mut state = self.lock();
+        if let Some(inode) = state.inodes.remove(&from) {
+            state.inodes.insert(to.clone(), inode);
+            state.paths.insert(inode, to);
+        }
+        Ok(())
+    }
+
+    /// Power is lost.
+    pub(super) fn lose(&self, loss: Loss) -> Result<Lost> {
+        let mut state = self.lock();
+        let mut chance = match loss {
+            Loss::All => None,
+            Loss::SomeSectors(seed) => Some(SmallRng::seed_from_u64(seed)),
+        };
+        let mut total = Lost::default();
+        for (inode, mut unsynced) in std::mem::take(&mut state.unsynced) {
+            let (survivors, lost, kept) = unsynced.lose(|| chance.as_mut().is_some_and(|chance| chance.random()));
+            total.sectors += lost;
+            total.kept += kept;
+            // A file without a name is gone with its last handle.
+            let Some(path) = state.paths.get(&inode) else { continue };
+            let path = self.folder.join(path);
+            let file = File::options().write(true).open(&path);
+            let written = file.and_then(|file| apply(&file, &survivors));
+            written.with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(total)
+    }
+}
+
+fn apply(file: &File, writes: &[Write]) -> io::Result<()> {
+    writes.iter().try_for_each(|write| file.write_all_at(&write.bytes, write.offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_flushed_survives_a_loss_of_power_and_the_rest_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), b"").unwrap();
+        let files = Files::over(folder.path());
+        let (inode, _) = files.look_up(&folder.path().join("file")).unwrap();
+        let handle = files.open(inode).unwrap();
+        files.write(inode, handle, 0, b"flushed", false).unwrap();
+        files.flush(inode, handle).unwrap();
+        files.write(inode, handle, 7, b" and not", false).unwrap();
+        assert_eq!(files.read(inode, handle, 0, 100).unwrap(), b"flushed and not");
+        assert_eq!(files.length(inode, 7), 15);
+        assert_eq!(files.lose(Loss::All).unwrap(), Lost { sectors: 1, kept: 0 });
+        assert_eq!(files.read(inode, handle, 0, 100).unwrap(), b"flushed");
+    }
+
+    #[test]
+    fn a_renamed_file_keeps_its_inode_and_its_unsynced_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+        fs::write(&old, b"").unwrap();
+        fs::write(&new, b"replaced").unwrap();
+        let files = Files::over(folder.path());
+        let (replaced, _) = files.look_up(&new).unwrap();
+        let (inode, _) = files.look_up(&old).unwrap();
+        let handle = files.open(inode).unwrap();
+        files.write(inode, handle, 0, b"x", false).unwrap();
+        files.rename(&old, &new).unwrap();
+        assert_eq!(files.look_up(&new).unwrap().0, inode);
+        assert!(files.path(replaced).is_err());
+        files.flush(inode, handle).unwrap();
+        assert_eq!(fs::read(&new).unwrap(), b"x");
+    }
+}

@@ -1,0 +1,188 @@
+//! Scenarios of disks that are slow, stall, fail, or lose what was not flushed.
+//!
+//! Off the data path.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ringraft_engine::exit;
+
+use crate::chaos::disk::{Loss, Settings};
+use crate::chaos::stage::{PATIENCE, Stage};
+
+const WRITES: u64 = 100;
+const SLOWER: Duration = Duration::from_millis(10);
+/// Longer than a leader's patience with its disk.
+const STALL: Duration = Duration::from_secs(8);
+
+pub(super) fn slow_leader(stage: &mut Stage<'_>) -> Result<()> {
+    let (leader, term) = stage.leader_and_term()?;
+    stage.fault(leader, Settings { delay: SLOWER, ..Settings::default() })?;
+    let before = stage.load()?.acknowledged();
+    stage.sleep(Duration::from_secs(5))?;
+    let writes = stage.load()?.acknowledged() - before;
+    let after = stage.leader_and_term()?;
+    ensure!(after == (leader, term), "a slow disk changed (leader, term) from ({leader}, {term}) to {after:?}");
+    ensure!(writes >= WRITES, "only {writes} writes in 5 s");
+    stage.note(format!("node {leader}, the leader, has a disk slower by {SLOWER:?}: {writes} writes in 5 s"));
+    Ok(())
+}
+
+pub(super) fn stalled_leader(stage: &mut Stage<'_>) -> Result<()> {
+    let old = stage.leader()?;
+    let mark = stage.fault(old, Settings { stalled: true, ..Settings::default() })?;
+    stage.note(format!("the disk of node {old}, the leader, answers nothing"));
+    let others = stage.others(&[old]);
+    let new = stage.wait_for_leader_among(&others)?;
+    let took = stage.first_write(mark)?;
+    stage.failed_over(took);
+    stage.note(format!("node {new} leads; first write acknowledged after {took:.2?}"));
+    stage.sleep(STALL.saturating_sub(took))?;
+    stage.progress(WRITES)?;
+    stage.fault(old, Settings::default())?;
+    stage.note(format!("the disk of node {old} answers again"));
+    stage.progress(WRITES)
+}
+
+pub(super) fn stalled_follower(stage: &mut Stage<'_>) -> Result<()> {
+    let (leader, term) = stage.leader_and_term()?;
+    let follower = stage.others(&[leader])[0];
+    stage.fault(follower, Settings { stalled: true, ..Settings::default() })?;
+    stage.note(format!("the disk of node {follower}, a follower, answers nothing"));
+    let before = stage.load()?.acknowledged();
+    stage.sleep(STALL)?;
+    let writes = stage.load()?.acknowledged() - before;
+    stage.fault(follower, Settings::default())?;
+    stage.sleep(Duration::from_secs(2))?;
+    let after = stage.leader_and_term()?;
+    ensure!(after == (leader, term), "a stalled follower changed (leader, term) from ({leader}, {term}) to {after:?}");
+    ensure!(writes >= WRITES, "only {writes} writes while it stalled");
+    stage.note(format!("{writes} writes while it stalled; node {leader} still leads in term {term}"));
+    Ok(())
+}
+
+pub(super) fn flush_failure(stage: &mut Stage<'_>) -> Result<()> {
+    let fault = Settings { fail_flushes: true, fail_writes: false, ..Settings::default() };
+    for role in ["the leader", "a follower"] {
+        poison(stage, role, "a flush", fault)?;
+    }
+    Ok(())
+}
+
+pub(super) fn write_failure(stage: &mut Stage<'_>) -> Result<()> {
+    poison(stage, "the leader", "a write", Settings { fail_writes: true, ..Settings::default() })
+}
+
+/// A node whose disk failed must end, and come back with all it had promised.
+fn poison(stage: &mut Stage<'_>, role: &str, what: &str, fault: Settings) -> Result<()> {
+    let leader = stage.leader()?;
+    let node = if role == "the leader" { leader } else { stage.others(&[leader])[0] };
+    // A write on an `O_DSYNC` handle is its own flush: then no flush is asked for that could fail.
+    let mark = stage.fault(node, Settings { fail_writes: fault.fail_writes || dsync(stage, node)?, ..fault })?;
+    stage.expect_exit(node, exit::WAL_POISONED)?;
+    stage.note(format!("{what} of node {node}, {role}, fails: it ends with exit code {}", exit::WAL_POISONED));
+    let took = stage.first_write(mark)?;
+    stage.progress(WRITES)?;
+    stage.start(node)?;
+    stage.serve()?;
+    stage.progress(WRITES)?;
+    stage.note(format!("writes went on after {took:.2?}; node {node} is back on a disk in order"));
+    Ok(())
+}
+
+/// Whether the node chose `O_DSYNC` writes at its start.
+fn dsync(stage: &Stage<'_>, node: u64) -> Result<bool> {
+    let path = stage.cluster.log_path(node);
+    let log = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let last = log.lines().rev().find(|line| line.contains("the write-ahead log is open"));
+    Ok(last.is_some_and(|line| line.contains("DsyncWrite")))
+}
+
+pub(super) fn read_failure(stage: &mut Stage<'_>) -> Result<()> {
+    let leader = stage.leader()?;
+    let follower = stage.others(&[leader])[0];
+    stage.kill(follower)?;
+    stage.fault(follower, Settings { fail_reads: true, ..Settings::default() })?;
+    stage.start_as_it_is(follower)?;
+    stage.expect_exit(follower, exit::CANNOT_START)?;
+    stage.note(format!("node {follower} does not start on a disk that cannot be read"));
+    stage.progress(WRITES)?;
+    stage.start(follower)?;
+    stage.serve()?;
+    stage.note(format!("node {follower} is back on a disk in order"));
+    stage.progress(WRITES)
+}
+
+pub(super) fn power_loss(stage: &mut Stage<'_>) -> Result<()> {
+    for round in 1..=3 {
+        let ids = stage.ids();
+        let losses: Vec<(u64, Loss)> = ids.iter().map(|id| (*id, loss_of(stage, round, *id))).collect();
+        let lost = stage.cut_power(&losses)?;
+        stage.note(format!(
+            "round {round}: all nodes lose power, {} unflushed sectors are lost, {} are not",
+            lost.sectors, lost.kept
+        ));
+        stage.sleep(Duration::from_millis(300))?;
+        let mark = stage.load()?.mark();
+        for id in &ids {
+            stage.start(*id)?;
+        }
+        let took = stage.first_write(mark)?;
+        stage.note(format!("round {round}: all are back; first write acknowledged after {took:.2?}"));
+        stage.serve()?;
+        stage.progress(WRITES)?;
+    }
+    Ok(())
+}
+
+/// The first round loses everything, the others tear what was being written.
+fn loss_of(stage: &Stage<'_>, round: u64, id: u64) -> Loss {
+    if round == 1 { Loss::All } else { Loss::SomeSectors(stage.seed() ^ (round << 8) ^ id) }
+}
+
+pub(super) fn power_loss_leader(stage: &mut Stage<'_>) -> Result<()> {
+    for round in 1..=3 {
+        let old = stage.leader()?;
+        let loss = loss_of(stage, round, old);
+        let mark = stage.load()?.mark();
+        let lost = stage.cut_power(&[(old, loss)])?;
+        let took = stage.first_write(mark)?;
+        stage.failed_over(took);
+        stage.note(format!(
+            "round {round}: node {old}, the leader, loses power and {} unflushed sectors ({} stay); first write after {took:.2?}",
+            lost.sectors, lost.kept
+        ));
+        stage.start(old)?;
+        stage.serve()?;
+        stage.progress(WRITES)?;
+    }
+    Ok(())
+}
+
+const MISSED: u64 = 6_000;
+const MISSED_BYTES: usize = 4 << 10;
+
+pub(super) fn slow_recovery(stage: &mut Stage<'_>) -> Result<()> {
+    let leader = stage.leader()?;
+    let follower = stage.others(&[leader])[0];
+    stage.kill(follower)?;
+    let console = stage.console()?;
+    console.write(0, MISSED, MISSED_BYTES)?;
+    stage.note(format!("node {follower}, a follower, is killed and misses {} MiB", MISSED * MISSED_BYTES as u64 >> 20));
+    stage.fault(follower, Settings { delay: SLOWER, ..Settings::default() })?;
+    stage.start_as_it_is(follower)?;
+    let (before, start) = (stage.load()?.acknowledged(), stage.load()?.now());
+    stage.wait("the follower to catch up", PATIENCE, |stage| {
+        let status = stage.ask(&stage.ids());
+        let committed = status.replicas(0).map(|(_, replica)| replica.commit_index).max().unwrap_or(0);
+        let applied =
+            status.replicas(0).find(|(node, _)| *node == follower).map_or(0, |(_, replica)| replica.last_applied);
+        // Close behind is caught up: the load goes on.
+        Ok((applied > 0 && applied + WRITES >= committed).then_some(()))
+    })?;
+    let took = Duration::from_nanos(stage.load()?.now() - start);
+    let writes = stage.load()?.acknowledged() - before;
+    stage.note(format!("it catches up in {took:.2?} with a disk slower by {SLOWER:?}; {writes} writes meanwhile"));
+    ensure!(writes > 0, "nobody was served while a follower caught up");
+    stage.progress(WRITES)
+}

@@ -1,0 +1,138 @@
+//! The scenarios: what each does, what it needs, whether it is in the short set.
+//!
+//! Off the data path.
+//! Relation: a scenario's function has only the steps. Before it the cluster serves under load; after it everything is
+//! mended and checked (`verdict`).
+
+mod disk;
+mod full_disk;
+mod kill;
+mod partition;
+mod pause;
+
+use anyhow::Result;
+
+use super::rights::Need;
+use super::stage::Stage;
+
+/// A scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What happens.
+    pub about: &'static str,
+    /// Nodes of its cluster.
+    pub nodes: u64,
+    /// What the machine must have.
+    pub needs: &'static [Need],
+    /// Further arguments of each node.
+    pub node_arguments: &'static [&'static [&'static str]],
+    /// Whether it is part of the short set.
+    pub in_short_set: bool,
+    /// The steps.
+    pub steps: fn(&mut Stage<'_>) -> Result<()>,
+}
+
+const fn scenario(name: &'static str, about: &'static str, steps: fn(&mut Stage<'_>) -> Result<()>) -> Scenario {
+    Scenario { name, about, nodes: 3, needs: &[], node_arguments: &[], in_short_set: false, steps }
+}
+
+impl Scenario {
+    const fn nodes(self, nodes: u64) -> Self {
+        Self { nodes, ..self }
+    }
+
+    const fn needs(self, needs: &'static [Need]) -> Self {
+        Self { needs, ..self }
+    }
+
+    const fn short(self) -> Self {
+        Self { in_short_set: true, ..self }
+    }
+}
+
+const NETWORK: &[Need] = &[Need::Network];
+const DISK: &[Need] = &[Need::Disk];
+
+/// Nodes whose timers run 12 percent fast, right and 12 percent slow.
+const SKEWED: &[&[&str]] = &[&["--tick-ms=22"], &["--tick-ms=25"], &["--tick-ms=28"]];
+
+/// All scenarios, in the order in which `all` runs them.
+pub const SCENARIOS: &[Scenario] = &[
+    scenario(
+        "leader-kill-catchup",
+        "100 keys, kill -9 of the leader, reads and 100 more keys on the next one, the old one comes back and catches up",
+        kill::leader_kill_catchup,
+    )
+    .short(),
+    scenario("leader-kill", "kill -9 of the leader: the time to the first write of the next one", kill::leader_kill),
+    scenario("majority-kill", "kill -9 of two nodes of three: nothing is acknowledged until one is back", kill::majority),
+    scenario("kill-all", "kill -9 of all nodes at once, three times", kill::all).short(),
+    scenario("rolling-restart", "every node is stopped in order and started again, the leader last", kill::rolling),
+    scenario("pause-leader", "the leader sleeps (SIGSTOP) through an election and wakes, three times", pause::leader)
+        .short(),
+    scenario("pause-follower", "a follower sleeps for long and wakes", pause::follower),
+    Scenario {
+        node_arguments: SKEWED,
+        ..scenario("clock-skew", "timers 12% fast and slow: no needless election; then a kill", pause::clock_skew)
+    },
+    scenario("minority-partition", "a follower is cut off: nobody notices, and no term is inflated", partition::minority)
+        .needs(NETWORK),
+    scenario("majority-partition", "the leader and one more of five are cut off from the majority", partition::majority)
+        .nodes(5)
+        .needs(NETWORK)
+        .short(),
+    scenario("full-partition", "every node is alone: nothing is acknowledged", partition::full).needs(NETWORK),
+    scenario("asymmetric-partition", "the leader hears nobody; then nobody hears the leader", partition::asymmetric)
+        .needs(NETWORK)
+        .short(),
+    scenario("bridge", "two halves of five see each other only through one node", partition::bridge)
+        .nodes(5)
+        .needs(NETWORK),
+    scenario("client-partition", "clients cannot reach the leader, which goes on to lead", partition::clients)
+        .needs(NETWORK),
+    scenario("flapping-partition", "links between random nodes fail and recover for a while", partition::flapping)
+        .needs(NETWORK),
+    scenario("slow-disk-leader", "every request of the leader's disk takes 10 ms longer", disk::slow_leader).needs(DISK),
+    scenario("stalled-disk-leader", "the leader's disk answers nothing for 8 seconds", disk::stalled_leader)
+        .needs(DISK)
+        .short(),
+    scenario("stalled-disk-follower", "a follower's disk answers nothing for 8 seconds", disk::stalled_follower)
+        .needs(DISK),
+    scenario("flush-failure", "a flush of the leader's disk fails, then one of a follower's", disk::flush_failure)
+        .needs(DISK)
+        .short(),
+    scenario("write-failure", "a write of the leader's disk fails", disk::write_failure).needs(DISK),
+    scenario("read-failure", "a node starts on a disk that cannot be read, then on one that can", disk::read_failure)
+        .needs(DISK),
+    scenario("power-loss", "all nodes lose power at once, and what was not flushed, three times", disk::power_loss)
+        .needs(DISK)
+        .short(),
+    scenario("power-loss-leader", "the leader loses power, and what was not flushed, three times", disk::power_loss_leader)
+        .needs(DISK),
+    scenario("slow-follower-recovery", "a follower that missed much comes back with a slow disk", disk::slow_recovery)
+        .needs(DISK),
+    scenario("full-disk", "the leader's disk fills up and is emptied", full_disk::leader).needs(&[Need::Image]),
+    scenario("full-disk-follower", "a follower's disk fills up and is emptied", full_disk::follower)
+        .needs(&[Need::Image]),
+];
+
+/// The scenario of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Scenario> {
+    SCENARIOS.iter().find(|scenario| scenario.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        for (number, scenario) in SCENARIOS.iter().enumerate() {
+            assert!(SCENARIOS[..number].iter().all(|other| other.name != scenario.name), "{}", scenario.name);
+            assert_eq!(find(scenario.name).map(|found| found.name), Some(scenario.name));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The end of every scenario: all is mended, and what must hold whatever happened is checked.
+//!
+//! Off the data path.
+//! Invariants checked: the cluster serves again by itself; every key written can be read; the history is linearizable;
+//! replicas that applied the same have the same state; no node panicked.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use ringraft_sim::history::History;
+
+use super::history::{self, Counts};
+use super::load::Load;
+use super::stage::{PATIENCE, Stage};
+use crate::status::ClusterStatus;
+
+/// Writes that must be acknowledged after everything is mended.
+const WRITES_AFTER: u64 = 100;
+
+/// What was seen.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Summary {
+    /// Calls of the clients.
+    pub counts: Counts,
+    /// Longest time without an acknowledged write.
+    pub longest_gap_ms: u64,
+    /// Packets dropped by cuts.
+    pub packets_dropped: u64,
+    /// Disk requests that met a fault.
+    pub disk_faults: u64,
+}
+
+/// Mends and checks; the history is left in `folder`.
+///
+/// # Errors
+/// What does not hold.
+pub fn judge(stage: &mut Stage<'_>, folder: &Path) -> Result<Summary> {
+    stage.heal().context("after everything was mended")?;
+    stage.progress(WRITES_AFTER).context("after everything was mended")?;
+    let packets_dropped = stage.network.as_ref().map_or(Ok(0), super::network::Network::dropped)?;
+    let disk_faults = stage.disks.values().map(super::disk::FaultyDisk::faults_met).sum();
+    let end = stage.load()?.now();
+    let history = stage.load.take().map_or(Ok(History::default()), Load::finish)?;
+    history::save(&history, &folder.join("history.jsonl"))?;
+    let counts = Counts::of(&history);
+    let longest_gap_ms = history::longest_gap(&history, first(&history), end) / 1_000_000;
+    stage.note(format!("all mended; {} calls, {} of them with unknown outcome", counts.calls, counts.unknown));
+    wait_for_equal_replicas(stage)?;
+    for log in stage.logs() {
+        check_log(&log)?;
+    }
+    history::check(&history)?;
+    Ok(Summary { counts, longest_gap_ms, packets_dropped, disk_faults })
+}
+
+fn first(history: &History) -> u64 {
+    history.calls.iter().map(|call| call.invoked).min().unwrap_or(0)
+}
+
+fn wait_for_equal_replicas(stage: &mut Stage<'_>) -> Result<()> {
+    let ids = stage.ids();
+    stage.wait("equal replicas", PATIENCE, |stage| {
+        let status = stage.ask(&ids);
+        differing(&status)?;
+        Ok(are_equal(&status, ids.len()).then_some(()))
+    })
+}
+
+/// Replicas that applied the same must have the same state, at any time.
+fn differing(status: &ClusterStatus) -> Result<()> {
+    let replicas: Vec<_> = status.replicas(0).collect();
+    for (number, (node, replica)) in replicas.iter().enumerate() {
+        for (other, twin) in &replicas[..number] {
+            ensure!(
+                replica.last_applied != twin.last_applied || replica.state_hash == twin.state_hash,
+                "nodes {other} and {node} differ at index {}: state hashes {} and {}",
+                replica.last_applied,
+                twin.state_hash,
+                replica.state_hash
+            );
+        }
+    }
+    Ok(())
+}
+
+fn are_equal(status: &ClusterStatus, nodes: usize) -> bool {
+    let states: Vec<_> = status.replicas(0).map(|(_, replica)| (replica.last_applied, replica.last_index)).collect();
+    states.len() == nodes && states.iter().all(|state| *state == states[0] && state.0 == state.1)
+}
+
+fn check_log(path: &Path) -> Result<()> {
+    let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = String::from_utf8_lossy(&text);
+    let panic = text.lines().find(|line| line.contains("panicked at"));
+    ensure!(panic.is_none(), "{}: {}", path.display(), panic.unwrap_or_default());
+    Ok(())
+}

@@ -30,6 +30,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const ELECTION_PATIENCE: Duration = Duration::from_secs(20);
 const SHORT_PATIENCE: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// Requests take a tenth of this before power is lost, so that some are on their way then.
+const BEFORE_POWER_LOSS: Duration = Duration::from_millis(200);
 const IMAGE_BYTES: u64 = 192 << 20;
 
 /// What every run is given.
@@ -259,47 +261,75 @@ impl<'a> Stage<'a> {
         self.wait(&what, PATIENCE, |stage| Ok((stage.load()?.acknowledged() >= before + writes).then_some(())))
     }
 
-    /// Waits until a write invoked from now on is acknowledged: how long that took.
+    /// Waits until a write invoked after the last mark is acknowledged: how long after `since` that was.
     ///
     /// # Errors
     /// As [`Self::wait`].
     pub fn first_write(&mut self, since: u64) -> Result<Duration> {
-        let time = self.wait("a write of a new leader", PATIENCE, |stage| Ok(stage.load()?.first_after_mark()))?;
+        let time = self.wait("an acknowledged write", PATIENCE, |stage| Ok(stage.load()?.first_after_mark()))?;
         Ok(Duration::from_nanos(time.saturating_sub(since)))
     }
 
-    /// Ends a node as a crash would; the time of the history's clock just before.
+    /// Waits until one of these nodes leads and a write invoked since is acknowledged: the node, and how long after
+    /// `since` that was. The old leader may still have acknowledged what it had before.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn fail_over(&mut self, since: u64, ids: &[u64]) -> Result<(u64, Duration)> {
+        let new = self.wait_for_leader_among(ids)?;
+        self.load()?.mark();
+        let took = self.first_write(since)?;
+        self.failed_over(took);
+        Ok((new, took))
+    }
+
+    /// Notes a failover.
+    pub fn failed_over(&mut self, took: Duration) {
+        self.failovers_ms.push(milliseconds(took));
+    }
+
+    /// Ends a node as a crash would; the time of the history's clock just before. The mark is set when it is gone, so
+    /// that what comes after is not its doing.
     ///
     /// # Errors
     /// When it does not run.
     pub fn kill(&mut self, id: u64) -> Result<u64> {
         self.down.insert(id);
-        let mark = self.load.as_ref().map_or(0, Load::mark);
+        let before = self.load()?.now();
         self.cluster.kill(id)?;
         self.paused.remove(&id);
-        Ok(mark)
+        self.load()?.mark();
+        Ok(before)
     }
 
-    /// Cuts the power of nodes at the same time: their processes die, and what their disks had not flushed goes.
+    /// Cuts the power of nodes at the same time, in the middle of writes and flushes: their processes die, and what
+    /// their disks had not flushed goes. The time of the history's clock just before; the mark is set when they are gone.
     ///
     /// # Errors
     /// When a node does not run or has no disk of ours.
-    pub fn cut_power(&mut self, nodes: &[(u64, Loss)]) -> Result<Lost> {
-        let mut total = Lost::default();
+    pub fn cut_power(&mut self, nodes: &[(u64, Loss)]) -> Result<(u64, Lost)> {
+        for (id, _) in nodes {
+            self.disk(*id)?.set(Settings { delay: BEFORE_POWER_LOSS / 10, ..Settings::default() });
+        }
+        self.sleep(BEFORE_POWER_LOSS)?;
+        let before = self.load()?.now();
         for (id, loss) in nodes {
             self.down.insert(*id);
-            let lost = self.disk(*id)?.cut_power(*loss)?;
-            total.sectors += lost.sectors;
-            total.kept += lost.kept;
+            self.disk(*id)?.cut_power(*loss)?;
         }
         for (id, _) in nodes {
             self.cluster.signal(*id, Signal::KILL)?;
-            self.disk(*id)?.fail_held();
+            self.disk(*id)?.switch_off();
         }
+        let mut total = Lost::default();
         for (id, _) in nodes {
             ensure!(self.cluster.wait_gone(*id, PATIENCE), "node {id} does not go away");
+            let lost = self.disk(*id)?.lost();
+            total.sectors += lost.sectors;
+            total.kept += lost.kept;
         }
-        Ok(total)
+        self.load()?.mark();
+        Ok((before, total))
     }
 
     /// Starts a node that is down, its disk in order again.
@@ -431,11 +461,6 @@ impl<'a> Stage<'a> {
         Console::connect(&self.cluster.file().endpoints(), SHORT_PATIENCE)
     }
 
-    /// Notes a failover.
-    pub fn failed_over(&mut self, took: Duration) {
-        self.failovers_ms.push(milliseconds(took));
-    }
-
     /// Mends everything the scenario left broken.
     ///
     /// # Errors
@@ -464,7 +489,7 @@ impl<'a> Stage<'a> {
 impl Drop for Stage<'_> {
     fn drop(&mut self) {
         // A process that waits for a stalled disk cannot be killed.
-        self.disks.values().for_each(FaultyDisk::fail_held);
+        self.disks.values().for_each(FaultyDisk::switch_off);
     }
 }
 

@@ -6,14 +6,21 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fuser::Errno;
-
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Read,
     Write,
     Flush,
+}
+
+/// What a request meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It ends with `EIO` and has no effect.
+    Error,
+    /// The power went while it was on its way: a write may be torn.
+    PowerLoss,
 }
 
 /// The switches.
@@ -34,20 +41,20 @@ pub struct Settings {
 #[derive(Debug, Default)]
 struct State {
     settings: Settings,
-    /// The power is off: after the hold everything fails.
-    fail_all: bool,
+    /// The power is off.
+    off: bool,
     /// Requests refused or held at a stall.
     hit: u64,
 }
 
 impl State {
-    fn refuses(&self, kind: Kind) -> bool {
-        self.fail_all
-            || match kind {
-                Kind::Read => self.settings.fail_reads,
-                Kind::Write => self.settings.fail_writes,
-                Kind::Flush => self.settings.fail_flushes,
-            }
+    fn fault(&self, kind: Kind) -> Option<Fault> {
+        let fails = match kind {
+            Kind::Read => self.settings.fail_reads,
+            Kind::Write => self.settings.fail_writes,
+            Kind::Flush => self.settings.fail_flushes,
+        };
+        if self.off { Some(Fault::PowerLoss) } else { fails.then_some(Fault::Error) }
     }
 }
 
@@ -67,7 +74,7 @@ impl Faults {
     pub(super) fn set(&self, settings: Settings) {
         let mut state = self.lock();
         state.settings = settings;
-        state.fail_all = false;
+        state.off = false;
         self.changed.notify_all();
     }
 
@@ -76,11 +83,11 @@ impl Faults {
         self.set(Settings { stalled: true, ..Settings::default() });
     }
 
-    /// Fails every request, those that are held included.
-    pub(super) fn fail_all(&self) {
+    /// Ends every request, those that are held included, as a loss of power does.
+    pub(super) fn switch_off(&self) {
         let mut state = self.lock();
         state.settings = Settings::default();
-        state.fail_all = true;
+        state.off = true;
         self.changed.notify_all();
     }
 
@@ -91,7 +98,7 @@ impl Faults {
 
     /// Waits until a request may go on and does it; it gets the fault it meets. The switches do not turn meanwhile: a
     /// request is done wholly before or wholly behind a turn.
-    pub(super) fn pass(&self, kind: Kind, arrived: Instant, work: impl FnOnce(Result<(), Errno>)) {
+    pub(super) fn pass(&self, kind: Kind, arrived: Instant, work: impl FnOnce(Result<(), Fault>)) {
         let mut state = self.lock();
         let mut met = false;
         loop {
@@ -100,9 +107,9 @@ impl Faults {
             met |= settings.stalled || !settings.delay.is_zero();
             if settings.stalled {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            } else if state.refuses(kind) {
+            } else if let Some(fault) = state.fault(kind) {
                 state.hit += 1;
-                return work(Err(Errno::EIO));
+                return work(Err(fault));
             } else if wait.is_zero() {
                 state.hit += u64::from(met);
                 return work(Ok(()));
@@ -117,7 +124,7 @@ impl Faults {
 mod tests {
     use super::*;
 
-    fn fault(faults: &Faults, kind: Kind, arrived: Instant) -> Result<(), Errno> {
+    fn fault(faults: &Faults, kind: Kind, arrived: Instant) -> Result<(), Fault> {
         let mut met = Ok(());
         faults.pass(kind, arrived, |fault| met = fault);
         met
@@ -129,10 +136,10 @@ mod tests {
         let now = Instant::now();
         assert!(fault(&faults, Kind::Flush, now).is_ok());
         faults.set(Settings { fail_flushes: true, ..Settings::default() });
-        assert!(fault(&faults, Kind::Flush, now).is_err());
+        assert_eq!(fault(&faults, Kind::Flush, now), Err(Fault::Error));
         assert!(fault(&faults, Kind::Write, now).is_ok());
-        faults.fail_all();
-        assert!(fault(&faults, Kind::Read, now).is_err());
+        faults.switch_off();
+        assert_eq!(fault(&faults, Kind::Read, now), Err(Fault::PowerLoss));
         assert_eq!(faults.hit(), 2);
     }
 
@@ -149,8 +156,8 @@ mod tests {
             let held = scope.spawn(|| fault(&faults, Kind::Write, Instant::now()));
             std::thread::sleep(Duration::from_millis(50));
             assert!(!held.is_finished());
-            faults.fail_all();
-            assert!(held.join().unwrap().is_err());
+            faults.switch_off();
+            assert_eq!(held.join().unwrap(), Err(Fault::PowerLoss));
         });
     }
 }

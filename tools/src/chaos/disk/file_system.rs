@@ -20,7 +20,7 @@ use fuser::{
 };
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-use super::faults::{Faults, Kind};
+use super::faults::{Fault, Faults, Kind};
 use super::files::{Files, ROOT};
 use super::queue::Queue;
 
@@ -110,6 +110,11 @@ fn errno(error: &io::Error) -> Errno {
         (None, io::ErrorKind::NotFound) => Errno::ENOENT,
         (None, _) => Errno::EIO,
     }
+}
+
+/// What a request that met a fault is told.
+fn refused<T>(_fault: Fault) -> io::Result<T> {
+    Err(io::Error::from_raw_os_error(libc::EIO))
 }
 
 /// Answers a request that has no result.
@@ -256,10 +261,10 @@ impl Filesystem for FileSystem {
     ) {
         let files = Arc::clone(&self.files);
         self.queue.push(Kind::Read, move |fault| {
-            let read = |()| files.read(inode.0, handle.0, offset, size as usize).map_err(|error| errno(&error));
-            match fault.and_then(read) {
+            let read = fault.or_else(refused).and_then(|()| files.read(inode.0, handle.0, offset, size as usize));
+            match read {
                 Ok(bytes) => reply.data(&bytes),
-                Err(number) => reply.error(number),
+                Err(error) => reply.error(errno(&error)),
             }
         });
     }
@@ -279,10 +284,17 @@ impl Filesystem for FileSystem {
         let (files, bytes) = (Arc::clone(&self.files), data.to_vec());
         let durable = flags.0 & libc::O_DSYNC != 0;
         self.queue.push(Kind::Write, move |fault| {
-            let write = |()| files.write(inode.0, handle.0, offset, &bytes, durable).map_err(|error| errno(&error));
-            match fault.and_then(write) {
+            let result = match fault {
+                Ok(()) => files.write(inode.0, handle.0, offset, &bytes, durable),
+                Err(Fault::PowerLoss) => files
+                    .tear(inode.0, offset, &bytes)
+                    .map_err(io::Error::other)
+                    .and_then(|()| refused(Fault::PowerLoss)),
+                Err(fault) => refused(fault),
+            };
+            match result {
                 Ok(()) => reply.written(bytes.len() as u32),
-                Err(number) => reply.error(number),
+                Err(error) => reply.error(errno(&error)),
             }
         });
     }
@@ -298,19 +310,12 @@ impl Filesystem for FileSystem {
             if fault.is_err() {
                 files.drop_unsynced(inode.0);
             }
-            let flush = |()| files.flush(inode.0, handle.0).map_err(|error| errno(&error));
-            match fault.and_then(flush) {
-                Ok(()) => reply.ok(),
-                Err(number) => reply.error(number),
-            }
+            answer(reply, fault.or_else(refused).and_then(|()| files.flush(inode.0, handle.0)));
         });
     }
 
     fn fsyncdir(&self, _request: &Request, _inode: INodeNo, _handle: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.queue.push(Kind::Flush, move |fault| match fault {
-            Ok(()) => reply.ok(),
-            Err(number) => reply.error(number),
-        });
+        self.queue.push(Kind::Flush, move |fault| answer(reply, fault.or_else(refused)));
     }
 
     fn release(

@@ -30,6 +30,10 @@ struct State {
     handles: BTreeMap<u64, (u64, Arc<File>)>,
     handle_last: u64,
     unsynced: BTreeMap<u64, Unsynced>,
+    /// Of the last loss of power: which sectors it spares; none: no sector.
+    chance: Option<SmallRng>,
+    /// What it cost.
+    lost: Lost,
 }
 
 /// The files of one disk.
@@ -174,25 +178,42 @@ impl Files {
     }
 
     /// Power is lost.
-    pub(super) fn lose(&self, loss: Loss) -> Result<Lost> {
+    pub(super) fn lose(&self, loss: Loss) -> Result<()> {
         let mut state = self.lock();
-        let mut chance = match loss {
+        state.chance = match loss {
             Loss::All => None,
             Loss::SomeSectors(seed) => Some(SmallRng::seed_from_u64(seed)),
         };
-        let mut total = Lost::default();
-        for (inode, mut unsynced) in std::mem::take(&mut state.unsynced) {
-            let (survivors, lost, kept) = unsynced.lose(|| chance.as_mut().is_some_and(|chance| chance.random()));
-            total.sectors += lost;
-            total.kept += kept;
-            // A file without a name is gone with its last handle.
-            let Some(path) = state.paths.get(&inode) else { continue };
-            let path = self.folder.join(path);
-            let file = File::options().write(true).open(&path);
-            let written = file.and_then(|file| apply(&file, &survivors));
-            written.with_context(|| format!("cannot write {}", path.display()))?;
+        state.lost = Lost::default();
+        for (inode, unsynced) in std::mem::take(&mut state.unsynced) {
+            self.spare(&mut state, inode, unsynced)?;
         }
-        Ok(total)
+        Ok(())
+    }
+
+    /// A write that was on its way when power was lost.
+    pub(super) fn tear(&self, inode: u64, offset: u64, bytes: &[u8]) -> Result<()> {
+        let mut unsynced = Unsynced::default();
+        unsynced.push(offset, bytes, false);
+        self.spare(&mut self.lock(), inode, unsynced)
+    }
+
+    fn spare(&self, state: &mut State, inode: u64, mut unsynced: Unsynced) -> Result<()> {
+        let chance = &mut state.chance;
+        let (survivors, lost, kept) = unsynced.lose(|| chance.as_mut().is_some_and(|chance| chance.random()));
+        state.lost.sectors += lost;
+        state.lost.kept += kept;
+        // A file without a name is gone with its last handle.
+        let Some(path) = state.paths.get(&inode) else { return Ok(()) };
+        let path = self.folder.join(path);
+        let file = File::options().write(true).open(&path);
+        let written = file.and_then(|file| apply(&file, &survivors));
+        written.with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// What the last loss of power cost.
+    pub(super) fn lost(&self) -> Lost {
+        self.lock().lost
     }
 }
 
@@ -216,7 +237,9 @@ mod tests {
         files.write(inode, handle, 7, b" and not", false).unwrap();
         assert_eq!(files.read(inode, handle, 0, 100).unwrap(), b"flushed and not");
         assert_eq!(files.length(inode, 7), 15);
-        assert_eq!(files.lose(Loss::All).unwrap(), Lost { sectors: 1, kept: 0 });
+        files.lose(Loss::All).unwrap();
+        files.tear(inode, 7, b" nor this").unwrap();
+        assert_eq!(files.lost(), Lost { sectors: 2, kept: 0 });
         assert_eq!(files.read(inode, handle, 0, 100).unwrap(), b"flushed");
     }
 

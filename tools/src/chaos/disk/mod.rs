@@ -84,18 +84,24 @@ impl FaultyDisk {
     }
 
     /// Cuts the power: nothing is answered any more, and nothing that no flush covered survives but by `loss`.
-    /// The node must be killed next, then [`Self::fail_held`].
+    /// The node must be killed next, then [`Self::switch_off`].
     ///
     /// # Errors
     /// When what survives cannot be written to the folder.
-    pub fn cut_power(&self, loss: Loss) -> Result<Lost> {
+    pub fn cut_power(&self, loss: Loss) -> Result<()> {
         self.faults.hold_all();
         self.files.lose(loss)
     }
 
-    /// Ends what the dead node asked for with an error, so that the kernel can let go of it.
-    pub fn fail_held(&self) {
-        self.faults.fail_all();
+    /// Ends what the dead node asked for, so that the kernel can let go of it. Writes among it may be torn.
+    pub fn switch_off(&self) {
+        self.faults.switch_off();
+    }
+
+    /// What the last loss of power cost; known when the node is gone.
+    #[must_use]
+    pub fn lost(&self) -> Lost {
+        self.files.lost()
     }
 
     /// Requests that met a fault so far.
@@ -116,11 +122,16 @@ impl Drop for FaultyDisk {
         let Some(session) = self.session.take() else { return };
         // The kernel tears an io_uring down after its process is gone, and holds the files until then.
         let deadline = Instant::now() + UNMOUNT_PATIENCE;
-        while unmount(&self.mounted_at).is_err() && Instant::now() < deadline {
+        while let Err(error) = unmount(&self.mounted_at) {
+            if Instant::now() > deadline {
+                // The session stays: what still uses the mount gets its answers until this process ends.
+                eprintln!("ringraft: cannot unmount {}: {error}", self.mounted_at.display());
+                return;
+            }
             thread::sleep(Duration::from_millis(50));
         }
-        if let Err(error) = session.umount_and_join() {
-            eprintln!("ringraft: cannot unmount {}: {error}", self.mounted_at.display());
+        if let Err(error) = session.join() {
+            eprintln!("ringraft: the file system of {} failed: {error}", self.mounted_at.display());
         }
     }
 }

@@ -10,11 +10,10 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use fuser::Errno;
 
-use super::faults::{Faults, Kind};
+use super::faults::{Fault, Faults, Kind};
 
-type Work = Box<dyn FnOnce(Result<(), Errno>) + Send>;
+type Work = Box<dyn FnOnce(Result<(), Fault>) + Send>;
 
 struct Job {
     kind: Kind,
@@ -38,7 +37,7 @@ impl Queue {
     }
 
     /// Adds a request; `work` gets the fault it meets, if any, and answers.
-    pub(super) fn push(&self, kind: Kind, work: impl FnOnce(Result<(), Errno>) + Send + 'static) {
+    pub(super) fn push(&self, kind: Kind, work: impl FnOnce(Result<(), Fault>) + Send + 'static) {
         let job = Job { kind, arrived: Instant::now(), work: Box::new(work) };
         // The thread lives as long as `self`; a request dropped all the same is answered with EIO by its drop.
         let _ = self.jobs.send(job);

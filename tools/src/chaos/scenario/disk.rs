@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use ringraft_engine::exit;
 
 use crate::chaos::disk::{Loss, Settings};
@@ -33,9 +33,7 @@ pub(super) fn stalled_leader(stage: &mut Stage<'_>) -> Result<()> {
     let mark = stage.fault(old, Settings { stalled: true, ..Settings::default() })?;
     stage.note(format!("the disk of node {old}, the leader, answers nothing"));
     let others = stage.others(&[old]);
-    let new = stage.wait_for_leader_among(&others)?;
-    let took = stage.first_write(mark)?;
-    stage.failed_over(took);
+    let (new, took) = stage.fail_over(mark, &others)?;
     stage.note(format!("node {new} leads; first write acknowledged after {took:.2?}"));
     stage.sleep(STALL.saturating_sub(took))?;
     stage.progress(WRITES)?;
@@ -62,7 +60,7 @@ pub(super) fn stalled_follower(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 pub(super) fn flush_failure(stage: &mut Stage<'_>) -> Result<()> {
-    let fault = Settings { fail_flushes: true, fail_writes: false, ..Settings::default() };
+    let fault = Settings { fail_flushes: true, ..Settings::default() };
     for role in ["the leader", "a follower"] {
         poison(stage, role, "a flush", fault)?;
     }
@@ -77,25 +75,20 @@ pub(super) fn write_failure(stage: &mut Stage<'_>) -> Result<()> {
 fn poison(stage: &mut Stage<'_>, role: &str, what: &str, fault: Settings) -> Result<()> {
     let leader = stage.leader()?;
     let node = if role == "the leader" { leader } else { stage.others(&[leader])[0] };
-    // A write on an `O_DSYNC` handle is its own flush: then no flush is asked for that could fail.
-    let mark = stage.fault(node, Settings { fail_writes: fault.fail_writes || dsync(stage, node)?, ..fault })?;
+    let mark = stage.fault(node, fault)?;
     stage.expect_exit(node, exit::WAL_POISONED)?;
     stage.note(format!("{what} of node {node}, {role}, fails: it ends with exit code {}", exit::WAL_POISONED));
-    let took = stage.first_write(mark)?;
+    if node == leader {
+        let others = stage.others(&[node]);
+        let (new, took) = stage.fail_over(mark, &others)?;
+        stage.note(format!("node {new} leads; first write acknowledged {took:.2?} after the fault"));
+    }
     stage.progress(WRITES)?;
     stage.start(node)?;
     stage.serve()?;
     stage.progress(WRITES)?;
-    stage.note(format!("writes went on after {took:.2?}; node {node} is back on a disk in order"));
+    stage.note(format!("writes go on; node {node} is back on a disk in order"));
     Ok(())
-}
-
-/// Whether the node chose `O_DSYNC` writes at its start.
-fn dsync(stage: &Stage<'_>, node: u64) -> Result<bool> {
-    let path = stage.cluster.log_path(node);
-    let log = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let last = log.lines().rev().find(|line| line.contains("the write-ahead log is open"));
-    Ok(last.is_some_and(|line| line.contains("DsyncWrite")))
 }
 
 pub(super) fn read_failure(stage: &mut Stage<'_>) -> Result<()> {
@@ -117,7 +110,7 @@ pub(super) fn power_loss(stage: &mut Stage<'_>) -> Result<()> {
     for round in 1..=3 {
         let ids = stage.ids();
         let losses: Vec<(u64, Loss)> = ids.iter().map(|id| (*id, loss_of(stage, round, *id))).collect();
-        let lost = stage.cut_power(&losses)?;
+        let (_, lost) = stage.cut_power(&losses)?;
         stage.note(format!(
             "round {round}: all nodes lose power, {} unflushed sectors are lost, {} are not",
             lost.sectors, lost.kept
@@ -144,9 +137,8 @@ pub(super) fn power_loss_leader(stage: &mut Stage<'_>) -> Result<()> {
     for round in 1..=3 {
         let old = stage.leader()?;
         let loss = loss_of(stage, round, old);
-        let mark = stage.load()?.mark();
-        let lost = stage.cut_power(&[(old, loss)])?;
-        let took = stage.first_write(mark)?;
+        let (before, lost) = stage.cut_power(&[(old, loss)])?;
+        let took = stage.first_write(before)?;
         stage.failed_over(took);
         stage.note(format!(
             "round {round}: node {old}, the leader, loses power and {} unflushed sectors ({} stay); first write after {took:.2?}",

@@ -19,9 +19,7 @@ pub(super) fn leader_kill_catchup(stage: &mut Stage<'_>) -> Result<()> {
     let mark = stage.kill(old)?;
     stage.note(format!("node {old}, the leader, is killed"));
     let others = stage.others(&[old]);
-    let new = stage.wait_for_leader_among(&others)?;
-    let took = stage.first_write(mark)?;
-    stage.failed_over(took);
+    let (new, took) = stage.fail_over(mark, &others)?;
     stage.note(format!("node {new} leads; first write acknowledged {took:.2?} after the kill"));
     console.verify(0, KEYS, VALUE_BYTES)?;
     stage.note(format!("{KEYS} keys are read back"));
@@ -56,9 +54,6 @@ pub(super) fn majority(stage: &mut Stage<'_>) -> Result<()> {
         stage.kill(*id)?;
     }
     stage.note(format!("nodes {killed:?} are killed, node {leader} is alone"));
-    // What was on its way to the dead is over.
-    stage.sleep(Duration::from_millis(500))?;
-    stage.load()?.mark();
     stage.sleep(Duration::from_secs(3))?;
     ensure!(stage.load()?.first_after_mark().is_none(), "a write was acknowledged without a majority");
     stage.note("nothing was acknowledged for 3 s");

@@ -47,6 +47,10 @@ impl Scenario {
         Self { needs, ..self }
     }
 
+    const fn node_arguments(self, node_arguments: &'static [&'static [&'static str]]) -> Self {
+        Self { node_arguments, ..self }
+    }
+
     const fn short(self) -> Self {
         Self { in_short_set: true, ..self }
     }
@@ -57,6 +61,12 @@ const DISK: &[Need] = &[Need::Disk];
 
 /// Nodes whose timers run 12 percent fast, right and 12 percent slow.
 const SKEWED: &[&[&str]] = &[&["--tick-ms=22"], &["--tick-ms=25"], &["--tick-ms=28"]];
+
+/// A flush apart from the write, so that it can fail alone.
+const FDATASYNC: &[&[&str]] =
+    &[&["--flush-method=fdatasync"], &["--flush-method=fdatasync"], &["--flush-method=fdatasync"]];
+/// Both methods.
+const FLUSH_METHODS: &[&[&str]] = &[&["--flush-method=fdatasync"], &["--flush-method=dsync"], &["--flush-method=auto"]];
 
 /// All scenarios, in the order in which `all` runs them.
 pub const SCENARIOS: &[Scenario] = &[
@@ -73,10 +83,8 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("pause-leader", "the leader sleeps (SIGSTOP) through an election and wakes, three times", pause::leader)
         .short(),
     scenario("pause-follower", "a follower sleeps for long and wakes", pause::follower),
-    Scenario {
-        node_arguments: SKEWED,
-        ..scenario("clock-skew", "timers 12% fast and slow: no needless election; then a kill", pause::clock_skew)
-    },
+    scenario("clock-skew", "timers 12% fast and slow: no needless election; then a kill of each", pause::clock_skew)
+        .node_arguments(SKEWED),
     scenario("minority-partition", "a follower is cut off: nobody notices, and no term is inflated", partition::minority)
         .needs(NETWORK),
     scenario("majority-partition", "the leader and one more of five are cut off from the majority", partition::majority)
@@ -102,15 +110,18 @@ pub const SCENARIOS: &[Scenario] = &[
         .needs(DISK),
     scenario("flush-failure", "a flush of the leader's disk fails, then one of a follower's", disk::flush_failure)
         .needs(DISK)
+        .node_arguments(FDATASYNC)
         .short(),
     scenario("write-failure", "a write of the leader's disk fails", disk::write_failure).needs(DISK),
     scenario("read-failure", "a node starts on a disk that cannot be read, then on one that can", disk::read_failure)
         .needs(DISK),
     scenario("power-loss", "all nodes lose power at once, and what was not flushed, three times", disk::power_loss)
         .needs(DISK)
+        .node_arguments(FLUSH_METHODS)
         .short(),
     scenario("power-loss-leader", "the leader loses power, and what was not flushed, three times", disk::power_loss_leader)
-        .needs(DISK),
+        .needs(DISK)
+        .node_arguments(FLUSH_METHODS),
     scenario("slow-follower-recovery", "a follower that missed much comes back with a slow disk", disk::slow_recovery)
         .needs(DISK),
     scenario("full-disk", "the leader's disk fills up and is emptied", full_disk::leader).needs(&[Need::Image]),

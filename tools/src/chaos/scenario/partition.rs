@@ -39,9 +39,7 @@ pub(super) fn majority(stage: &mut Stage<'_>) -> Result<()> {
     let many = stage.others(&[old, follower]);
     let mark = stage.split(&[old, follower], &many)?;
     stage.note(format!("nodes {old} (the leader) and {follower} are cut off from {many:?}; clients reach all"));
-    let new = stage.wait_for_leader_among(&many)?;
-    let took = stage.first_write(mark)?;
-    stage.failed_over(took);
+    let (new, took) = stage.fail_over(mark, &many)?;
     stage.note(format!("node {new} leads; first write acknowledged after {took:.2?}"));
     stage.wait("the old leader to step down", ELECTION_PATIENCE, |stage| {
         let stepped_down = stage.ask(&[old]).replicas(0).any(|(_, replica)| replica.role != "leader");
@@ -84,9 +82,7 @@ pub(super) fn asymmetric(stage: &mut Stage<'_>) -> Result<()> {
         }
         let what = if deaf { "hears no other node, they hear it" } else { "is heard by no other node, it hears them" };
         stage.note(format!("node {old}, the leader, {what}"));
-        let new = stage.wait_for_leader_among(&others)?;
-        let took = stage.first_write(mark)?;
-        stage.failed_over(took);
+        let (new, took) = stage.fail_over(mark, &others)?;
         stage.note(format!("node {new} leads; first write acknowledged after {took:.2?}"));
         stage.progress(WRITES)?;
         stage.network()?.heal()?;
@@ -108,12 +104,11 @@ pub(super) fn bridge(stage: &mut Stage<'_>) -> Result<()> {
     ensure!(during == (leader, term), "the far side deposed a leader that a majority hears: {during:?}");
     stage.note(format!("node {leader} still leads in term {term}; writes go on"));
     // The bridge itself fails: the far side has two nodes and the near side too, so nobody has a majority.
-    let mark = stage.kill(bridge)?;
+    stage.kill(bridge)?;
     stage.sleep(STEP_DOWN)?;
     stage.load()?.mark();
     stage.sleep(Duration::from_secs(2))?;
     ensure!(stage.load()?.first_after_mark().is_none(), "a write was acknowledged without a majority");
-    let _ = mark;
     stage.note(format!("node {bridge} is killed; nothing is acknowledged"));
     stage.start(bridge)?;
     stage.progress(WRITES)?;

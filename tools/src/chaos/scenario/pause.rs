@@ -19,9 +19,7 @@ pub(super) fn leader(stage: &mut Stage<'_>) -> Result<()> {
         let old = stage.leader()?;
         let mark = stage.pause(old)?;
         let others = stage.others(&[old]);
-        let new = stage.wait_for_leader_among(&others)?;
-        let took = stage.first_write(mark)?;
-        stage.failed_over(took);
+        let (new, took) = stage.fail_over(mark, &others)?;
         stage.note(format!("round {round}: node {old} sleeps; node {new} leads, first write after {took:.2?}"));
         stage.progress(WRITES)?;
         stage.resume(old)?;

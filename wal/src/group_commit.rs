@@ -97,7 +97,7 @@ impl<D: Disk> Wal<D> {
                     self.segments.file_created(file);
                     self.make_segments(disk);
                 }
-                Err(DiskError::NoSpace) => self.segments.creation_blocked = true,
+                Err(DiskError::NoSpace) => self.segments.creation_refused(),
                 Err(error) => self.poison(error),
             }
             return self.check_poison().map(|()| None);
@@ -174,9 +174,9 @@ impl<D: Disk> Wal<D> {
         disk.submit(DiskOperation::CreateSegment { ticket, file, bytes: self.config.segment_bytes });
     }
 
-    /// One tick of the host's time: what a full disk refused is tried again, and an idle log is marked.
+    /// One tick of the host's time: what a full disk refused is tried again after some of them, and an idle log is marked.
     pub fn tick(&mut self, disk: &mut D) {
-        self.segments.creation_blocked = false;
+        self.segments.tick();
         self.make_segments(disk);
         self.mark_when_idle(disk);
     }

@@ -56,8 +56,13 @@ pub(crate) struct Segments {
     pub(crate) cursor: Option<Cursor>,
     pub(crate) creating: Option<(Ticket, FileNumber)>,
     /// The last attempt to create a file met a full disk.
-    pub(crate) creation_blocked: bool,
+    no_space: bool,
+    /// Ticks until the next attempt after that.
+    retry_ticks: u32,
 }
+
+/// Pause between two attempts to create a file on a full disk: each one takes and gives back what little space there is.
+const RETRY_TICKS: u32 = 8;
 
 impl Segments {
     pub(crate) fn new(config: &ValidConfig, recovered: &Recovered) -> Self {
@@ -70,7 +75,8 @@ impl Segments {
             segment_blocks: config.segment_blocks(),
             cursor: recovered.cursor,
             creating: None,
-            creation_blocked: false,
+            no_space: false,
+            retry_ticks: 0,
         }
     }
 
@@ -188,7 +194,7 @@ impl Segments {
     /// Whether another file should be made now.
     pub(crate) fn wants_file(&self, config: &ValidConfig) -> bool {
         self.creating.is_none()
-            && !self.creation_blocked
+            && self.retry_ticks == 0
             && self.free.len() < config.segments_ready as usize
             && self.file_count < config.segments_max
     }
@@ -196,5 +202,22 @@ impl Segments {
     pub(crate) fn file_created(&mut self, file: FileNumber) {
         self.file_count = file.0 + 1;
         self.free.push_back((file, Reusable::Now));
+        self.no_space = false;
+    }
+
+    /// The disk has no space for another file.
+    pub(crate) fn creation_refused(&mut self) {
+        self.no_space = true;
+        self.retry_ticks = RETRY_TICKS;
+    }
+
+    /// One tick of the host's time.
+    pub(crate) fn tick(&mut self) {
+        self.retry_ticks = self.retry_ticks.saturating_sub(1);
+    }
+
+    /// Whether a file is needed and the disk has no space for it.
+    pub(crate) fn disk_full(&self, config: &ValidConfig) -> bool {
+        self.no_space && self.free.len() < config.segments_ready as usize
     }
 }

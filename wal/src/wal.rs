@@ -252,7 +252,7 @@ impl<D: Disk> Wal<D> {
             files: self.segments.file_count(),
             segments: self.segments.log().len(),
             pool_free: self.segments.free_count(),
-            disk_full: self.segments.creation_blocked,
+            disk_full: self.segments.disk_full(&self.config),
             ..self.stats
         }
     }

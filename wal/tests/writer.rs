@@ -287,14 +287,13 @@ fn a_full_disk_refuses_writes_keeps_reads_and_resumes_by_itself() {
     log.flush();
     assert_eq!(log.wal.durable_sequence(), log.wal.accepted_sequence());
     assert_eq!(read(&mut log, 1, 1, 0).len(), record::padded_length(300));
-    // A tick tries again, in vain; then there is space.
-    log.wal.tick(&mut log.disk);
-    log.disk.run(&mut log.wal, &mut log.durables).unwrap();
+    // It is tried again now and then, in vain; then there is space.
+    assert_eq!(attempts(&mut log, 80), 10);
     assert!(!log.wal.has_room(300));
     log.disk.files_max = None;
-    log.wal.tick(&mut log.disk);
-    log.disk.run(&mut log.wal, &mut log.durables).unwrap();
+    assert_eq!(attempts(&mut log, 8), 1);
     assert!(log.wal.has_room(300));
+    assert!(!log.wal.stats().disk_full);
     log.flushed_entry(1, 2, last + 1, 300);
     let recovered = log.crashed().recover(&log.config).unwrap();
     assert_eq!(recovered.groups[&1].entries.len() as u64, last + 1);
@@ -333,6 +332,19 @@ fn a_full_disk_resumes_when_space_is_reclaimed_and_the_freed_segment_waits_for_t
     let recovered = log.crashed().recover(&log.config).unwrap();
     assert_eq!(recovered.groups[&1].entries.back().unwrap().index, last + 1);
     assert_eq!(recovered.groups[&1].hard_state.unwrap().current_term, term - 1);
+}
+
+/// How often the WAL asks for another file in so many ticks. While one is asked for, the disk is still full.
+fn attempts(log: &mut Log, ticks: u32) -> usize {
+    let mut attempts = 0;
+    for _ in 0..ticks {
+        log.wal.tick(&mut log.disk);
+        let asked = |operation: &DiskOperation<_>| matches!(operation, DiskOperation::CreateSegment { .. });
+        attempts += log.disk.pending().iter().filter(|operation| asked(operation)).count();
+        assert!(log.wal.stats().disk_full);
+        log.disk.run(&mut log.wal, &mut log.durables).unwrap();
+    }
+    attempts
 }
 
 /// Appends flushed entries to group 1 until the WAL is full; returns the last index.

@@ -74,6 +74,7 @@ impl RunResult {
                         seen.push_str(&format!(", {count} {what}"));
                     }
                 };
+                add(summary.checked.undecided, "keys undecided");
                 add(summary.packets_dropped, "packets dropped");
                 add(summary.disk_faults, "disk requests met a fault");
                 format!("{}: ok after {seconds:.1} s: {seen}", self.scenario)

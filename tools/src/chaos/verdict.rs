@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use ringraft_sim::history::History;
 
-use super::history::{self, Counts};
+use super::history::{self, Checked, Counts};
 use super::load::Load;
 use super::stage::{PATIENCE, Stage};
 use crate::status::ClusterStatus;
@@ -23,6 +23,8 @@ const WRITES_AFTER: u64 = 100;
 pub struct Summary {
     /// Calls of the clients.
     pub counts: Counts,
+    /// What their check could not decide.
+    pub checked: Checked,
     /// Longest time without an acknowledged write.
     pub longest_gap_ms: u64,
     /// Packets dropped by cuts.
@@ -50,8 +52,8 @@ pub fn judge(stage: &mut Stage<'_>, folder: &Path) -> Result<Summary> {
     for log in stage.logs() {
         check_log(&log)?;
     }
-    history::check(&history)?;
-    Ok(Summary { counts, longest_gap_ms, packets_dropped, disk_faults })
+    let checked = history::check(&history).context("the history is not linearizable")?;
+    Ok(Summary { counts, checked, longest_gap_ms, packets_dropped, disk_faults })
 }
 
 fn first(history: &History) -> u64 {

@@ -171,7 +171,7 @@ impl Network {
         change(&mut self.cuts);
         let after = incoming(&self.cuts);
         for to in self.members() {
-            if before.get(&to).is_some() || after.get(&to).is_some() {
+            if before.contains_key(&to) || after.contains_key(&to) {
                 nft(&self.namespace(to), &rules(after.get(&to)))?;
             }
         }

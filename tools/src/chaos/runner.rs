@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -16,7 +16,7 @@ use super::network::{Member, Network};
 use super::rights::Need;
 use super::scenario::Scenario;
 use super::stage::{Environment, Stage};
-use super::verdict::{self, Summary};
+use super::verdict::{self, NotLinearizable, Summary};
 use crate::namespace;
 
 /// How a run ended.
@@ -79,7 +79,8 @@ impl RunResult {
                 add(summary.disk_faults, "disk requests met a fault");
                 format!("{}: ok after {seconds:.1} s: {seen}", self.scenario)
             }
-            _ => {
+            (Verdict::Ok, None) => format!("{}: ok after {seconds:.1} s: the loss was found", self.scenario),
+            (Verdict::Failed, _) => {
                 let kept = self.folder.as_ref().map(|folder| format!("\n  kept: {}", folder.display()));
                 format!("{}: FAILED after {seconds:.1} s: {reason}{}", self.scenario, kept.unwrap_or_default())
             }
@@ -137,7 +138,18 @@ impl<'a> Runner<'a> {
                 result.elapsed_ms = performance.elapsed_ms;
                 result.failovers_ms = performance.failovers_ms;
                 result.steps = performance.steps;
-                performance.judged.map(|summary| result.summary = Some(summary)).err()
+                match (performance.judged, scenario.loses_writes) {
+                    (Ok(summary), false) => {
+                        result.summary = Some(summary);
+                        None
+                    }
+                    (Ok(_), true) => Some(anyhow!("acknowledged writes were lost and the check did not find it")),
+                    (Err(error), true) if error.is::<NotLinearizable>() => {
+                        result.steps.push(Step { elapsed_ms: result.elapsed_ms, text: format!("found: {error:#}") });
+                        None
+                    }
+                    (Err(error), _) => Some(error),
+                }
             }
             Err(error) => Some(error),
         };

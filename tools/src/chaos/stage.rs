@@ -312,6 +312,14 @@ impl<'a> Stage<'a> {
             self.disk(*id)?.set(Settings { delay: BEFORE_POWER_LOSS / 10, ..Settings::default() });
         }
         self.sleep(BEFORE_POWER_LOSS)?;
+        self.cut_power_now(nodes)
+    }
+
+    /// As [`Self::cut_power`], whatever the disks are doing.
+    ///
+    /// # Errors
+    /// As [`Self::cut_power`].
+    pub fn cut_power_now(&mut self, nodes: &[(u64, Loss)]) -> Result<(u64, Lost)> {
         let before = self.load()?.now();
         for (id, loss) in nodes {
             self.down.insert(*id);

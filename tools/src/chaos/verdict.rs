@@ -4,8 +4,8 @@
 //! Invariants checked: the cluster serves again by itself; every key written can be read; the history is linearizable;
 //! replicas that applied the same have the same state; no node panicked.
 
-use std::fs;
 use std::path::Path;
+use std::{fmt, fs};
 
 use anyhow::{Context, Result, ensure};
 use ringraft_sim::history::History;
@@ -33,6 +33,16 @@ pub struct Summary {
     pub disk_faults: u64,
 }
 
+/// The history cannot be explained by one order of its calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotLinearizable;
+
+impl fmt::Display for NotLinearizable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the history is not linearizable")
+    }
+}
+
 /// Mends and checks; the history is left in `folder`.
 ///
 /// # Errors
@@ -52,7 +62,7 @@ pub fn judge(stage: &mut Stage<'_>, folder: &Path) -> Result<Summary> {
     for log in stage.logs() {
         check_log(&log)?;
     }
-    let checked = history::check(&history).context("the history is not linearizable")?;
+    let checked = history::check(&history).context(NotLinearizable)?;
     Ok(Summary { counts, checked, longest_gap_ms, packets_dropped, disk_faults })
 }
 

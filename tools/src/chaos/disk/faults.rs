@@ -21,6 +21,8 @@ pub(super) enum Fault {
     Error,
     /// The power went while it was on its way: a write may be torn.
     PowerLoss,
+    /// It ends well, and nothing it wrote or flushed is durable.
+    Lie,
 }
 
 /// The switches.
@@ -36,6 +38,8 @@ pub struct Settings {
     pub fail_writes: bool,
     /// Flushes end with `EIO`, and lose what they should have covered.
     pub fail_flushes: bool,
+    /// Flushes end well and do nothing: a disk that lies, which nobody can stand.
+    pub lie: bool,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +58,11 @@ impl State {
             Kind::Write => self.settings.fail_writes,
             Kind::Flush => self.settings.fail_flushes,
         };
-        if self.off { Some(Fault::PowerLoss) } else { fails.then_some(Fault::Error) }
+        match (self.off, fails, self.settings.lie && kind != Kind::Read) {
+            (true, _, _) => Some(Fault::PowerLoss),
+            (false, true, _) => Some(Fault::Error),
+            (false, false, lie) => lie.then_some(Fault::Lie),
+        }
     }
 }
 

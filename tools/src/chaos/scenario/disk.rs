@@ -128,6 +128,20 @@ pub(super) fn power_loss(stage: &mut Stage<'_>) -> Result<()> {
     Ok(())
 }
 
+pub(super) fn lying(stage: &mut Stage<'_>) -> Result<()> {
+    let ids = stage.ids();
+    for id in &ids {
+        stage.fault(*id, Settings { lie: true, ..Settings::default() })?;
+    }
+    stage.progress(WRITES)?;
+    stage.cut_power_now(&ids.iter().map(|id| (*id, Loss::All)).collect::<Vec<_>>())?;
+    stage.note("all nodes lose power, and with it what their disks said was flushed");
+    for id in &ids {
+        stage.start(*id)?;
+    }
+    stage.serve()
+}
+
 /// The first round loses everything, the others tear what was being written.
 fn loss_of(stage: &Stage<'_>, round: u64, id: u64) -> Loss {
     if round == 1 { Loss::All } else { Loss::SomeSectors(stage.seed() ^ (round << 8) ^ id) }
@@ -160,7 +174,10 @@ pub(super) fn slow_recovery(stage: &mut Stage<'_>) -> Result<()> {
     stage.kill(follower)?;
     let console = stage.console()?;
     console.write(0, MISSED, MISSED_BYTES)?;
-    stage.note(format!("node {follower}, a follower, is killed and misses {} MiB", MISSED * MISSED_BYTES as u64 >> 20));
+    stage.note(format!(
+        "node {follower}, a follower, is killed and misses {} MiB",
+        (MISSED * MISSED_BYTES as u64) >> 20
+    ));
     stage.fault(follower, Settings { delay: SLOWER, ..Settings::default() })?;
     stage.start_as_it_is(follower)?;
     let (before, start) = (stage.load()?.acknowledged(), stage.load()?.now());

@@ -30,12 +30,14 @@ pub struct Scenario {
     pub node_arguments: &'static [&'static [&'static str]],
     /// Whether it is part of the short set.
     pub in_short_set: bool,
+    /// Whether acknowledged writes are lost on purpose: then the check must say so, or it is no check.
+    pub loses_writes: bool,
     /// The steps.
     pub steps: fn(&mut Stage<'_>) -> Result<()>,
 }
 
 const fn scenario(name: &'static str, about: &'static str, steps: fn(&mut Stage<'_>) -> Result<()>) -> Scenario {
-    Scenario { name, about, nodes: 3, needs: &[], node_arguments: &[], in_short_set: false, steps }
+    Scenario { name, about, nodes: 3, needs: &[], node_arguments: &[], in_short_set: false, loses_writes: false, steps }
 }
 
 impl Scenario {
@@ -122,6 +124,12 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("power-loss-leader", "the leader loses power, and what was not flushed, three times", disk::power_loss_leader)
         .needs(DISK)
         .node_arguments(FLUSH_METHODS),
+    Scenario {
+        loses_writes: true,
+        ..scenario("lying-disks", "disks that only say they flush lose power: the check must find it", disk::lying)
+    }
+    .needs(DISK)
+    .short(),
     scenario("slow-follower-recovery", "a follower that missed much comes back with a slow disk", disk::slow_recovery)
         .needs(DISK),
     scenario("full-disk", "the leader's disk fills up and is emptied", full_disk::leader).needs(&[Need::Image]),

@@ -292,6 +292,12 @@ impl RaftCore {
         self.hard_state
     }
 
+    /// The hard state the host has confirmed to be on disk.
+    #[must_use]
+    pub fn durable_hard_state(&self) -> HardState {
+        self.durable_hard_state
+    }
+
     /// The leader of the current term, when it is known.
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {

@@ -2,10 +2,11 @@
 //!
 //! Off the data path.
 
-use ringraft_raft::{Index, Role};
+use ringraft_raft::{Index, Role, Term};
 use ringraft_wal::Disk;
 
 use super::Group;
+use crate::shard::inspect::GroupView;
 use crate::shard::io::{Fatal, Io};
 
 /// Replication of one follower, as its leader sees it.
@@ -88,6 +89,29 @@ impl Group {
             elections: self.elections,
             followers,
         }
+    }
+
+    /// The same for checkers: without text, and with what is on disk.
+    pub(crate) fn view(&self) -> GroupView {
+        GroupView {
+            group: self.id.0,
+            role: self.core.role(),
+            leader: self.core.leader(),
+            hard_state: self.core.hard_state(),
+            durable_hard_state: self.core.durable_hard_state(),
+            commit_index: self.core.commit_index(),
+            last_applied: self.machine.last_applied(),
+            last: self.core.last(),
+            durable_index: self.core.durable_index(),
+            state_hash: self.machine.digest().hash,
+            waiting: self.waiting(),
+            serving: self.serving,
+        }
+    }
+
+    /// The term of an entry of the log.
+    pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
+        self.core.term_at(index)
     }
 
     /// Sends the newest checkpoint of the state hash to the followers.

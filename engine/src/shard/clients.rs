@@ -130,6 +130,12 @@ impl Clients {
         }
     }
 
+    /// Unsent bytes of the connection with most of them.
+    #[must_use]
+    pub fn longest_outgoing_bytes(&self) -> usize {
+        self.slots.iter().map(|client| client.outgoing.len()).max().unwrap_or(0)
+    }
+
     /// Open connections.
     #[must_use]
     pub fn open_count(&self) -> usize {

@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod clients;
+pub mod inspect;
 pub mod io;
 pub mod peers;
 pub mod restore;

@@ -88,6 +88,12 @@ impl Peers {
         self.peers.iter().map(|peer| peer.outgoing.statistics().dropped_frames).sum()
     }
 
+    /// Unsent bytes of the peer with most of them.
+    #[must_use]
+    pub fn longest_queue_bytes(&self) -> usize {
+        self.peers.iter().map(|peer| peer.outgoing.bytes()).max().unwrap_or(0)
+    }
+
     /// Queues a message without entries.
     pub(crate) fn send(&mut self, to: NodeId, group: GroupId, message: &Message) {
         self.push(to, |out| {

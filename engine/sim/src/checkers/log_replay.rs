@@ -1,0 +1,246 @@
+//! The committed log, read back from a disk and replayed: acknowledged is there, refused is not, everything applied once.
+//!
+//! Off the data path.
+//! The log of one sound replica is recovered from its medium with the production recovery and replayed twice: through the
+//! production state machine, whose answers must be the ones the clients got, and through a plain map, whose state must be
+//! the one the production machine ends in.
+//! Invariants checked: an acknowledged call stands at the place its answer named and gave that answer; a call that was
+//! told to have failed took no effect; no call took effect twice; the final values are what the log says.
+
+use std::collections::BTreeMap;
+
+use ringraft_engine::limits::Limits;
+use ringraft_engine::payload;
+use ringraft_engine::state_machine::StateMachine;
+use ringraft_net::wire::{self, Operation, OperationRef, OperationResult, OutcomeRef, Position};
+use ringraft_raft::{GroupId, Index, Term};
+use ringraft_wal::FileNumber;
+
+use super::Violation;
+use crate::disk::Medium;
+use crate::history::{CallOutcome, History};
+use crate::world::Checked;
+
+/// The values at the end of a replayed log.
+pub(crate) type Values = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// The entries of a group: term and payload, from index 1.
+pub(crate) type Entries = Vec<(Term, Vec<u8>)>;
+
+/// Reads the entries of all groups of a shard from its disk.
+pub(crate) fn read_log(medium: &mut Medium) -> Result<BTreeMap<u32, Entries>, Violation> {
+    let refused = |error: &dyn std::fmt::Display| {
+        Violation::new("the log can be read back", format!("a sound disk is refused: {error}"))
+    };
+    let recovered = medium.recover().map_err(|error| refused(&error))?;
+    let mut groups: BTreeMap<u32, Entries> = BTreeMap::new();
+    let mut problem = None;
+    medium.images(&recovered, |file: FileNumber, image| {
+        let visited = recovered.replay_segment(file, image, &mut |record| {
+            let entries = groups.entry(record.group).or_default();
+            if record.index == entries.len() as Index + 1 {
+                entries.push((record.term, record.payload.to_vec()));
+            } else {
+                problem = Some(format!("index {} of group {} is out of order", record.index, record.group));
+            }
+        });
+        if let Err(error) = visited {
+            problem = Some(error.to_string());
+        }
+    });
+    problem.map_or(Ok(groups), |problem| Err(refused(&problem)))
+}
+
+/// What took effect in a group's log.
+pub(crate) struct Replayed {
+    /// State hash after the last entry.
+    pub(crate) hash: u64,
+    /// Values by key.
+    pub(crate) values: Values,
+    /// Every request that took effect or read something: place, operations, results.
+    effects: BTreeMap<(Index, u32), (Vec<Operation>, Vec<OperationResult>)>,
+}
+
+/// Replays the committed entries of one group.
+pub(crate) fn replay(group: u32, entries: &Entries, limits: Limits) -> Result<Replayed, Violation> {
+    let mut machine = StateMachine::new(GroupId(group), limits);
+    let mut replayed = Replayed { hash: 0, values: Values::new(), effects: BTreeMap::new() };
+    for (index, (term, payload)) in (1..).zip(entries) {
+        let mut outcomes = Vec::new();
+        let mut own = 0;
+        let applied = machine.apply_entry(index, *term, payload, |at, outcome| {
+            // An answer that names another place is the first one's, given again.
+            let is_first = (at.index, at.position) == (index, own);
+            own += 1;
+            if let OutcomeRef::Done(results) = outcome
+                && is_first
+            {
+                let results: Vec<OperationResult> = results.iter().map(|result| OperationResult::from(*result)).collect();
+                outcomes.push((at, results));
+            }
+        });
+        applied.map_err(|error| Violation::new("the log can be applied", format!("group {group}: {error}")))?;
+        let requests: Vec<&[u8]> = payload::requests(payload).filter_map(Result::ok).collect();
+        for (at, results) in outcomes {
+            let request = requests.get(at.position as usize).and_then(|bytes| wire::view_request(bytes).ok());
+            let Some(request) = request else { continue };
+            let operations: Vec<Operation> = request.operations().map(owned).collect();
+            if matches!(operations.first(), Some(Operation::OpenSession { .. })) {
+                continue;
+            }
+            apply_plainly(&mut replayed.values, &operations, &results, at)?;
+            replayed.effects.insert((at.index, at.position), (operations, results));
+        }
+    }
+    replayed.hash = machine.digest().hash;
+    for (key, value) in &replayed.values {
+        if machine.get(key) != Some(value) {
+            let text = format!("group {group}: key {} differs from a plain map", String::from_utf8_lossy(key));
+            return Err(Violation::new("the state machine applies the log", text));
+        }
+    }
+    if machine.key_count() != replayed.values.len() {
+        let text = format!("group {group}: {} keys, a plain map has {}", machine.key_count(), replayed.values.len());
+        return Err(Violation::new("the state machine applies the log", text));
+    }
+    Ok(replayed)
+}
+
+fn owned(operation: OperationRef<'_>) -> Operation {
+    match operation {
+        OperationRef::Put { key, value } => Operation::Put { key: key.to_vec(), value: value.to_vec() },
+        OperationRef::Get { key } => Operation::Get { key: key.to_vec() },
+        OperationRef::Delete { key } => Operation::Delete { key: key.to_vec() },
+        OperationRef::CompareAndSet { key, expected, value } => Operation::CompareAndSet {
+            key: key.to_vec(),
+            expected: expected.map(<[u8]>::to_vec),
+            value: value.to_vec(),
+        },
+        OperationRef::OpenSession { group } => Operation::OpenSession { group },
+    }
+}
+
+/// Applies a request to a plain map and compares what it gives.
+fn apply_plainly(values: &mut Values, operations: &[Operation], results: &[OperationResult], at: Position) -> Checked {
+    let mut after = values.clone_of(operations);
+    let mut given = Vec::new();
+    for operation in operations {
+        given.push(match operation {
+            Operation::Put { key, value } => {
+                OperationResult::Put { replaced: after.insert(key.clone(), Some(value.clone())).flatten().is_some() }
+            }
+            Operation::Get { key } => OperationResult::Value(after.get(key).cloned().flatten()),
+            Operation::Delete { key } => {
+                OperationResult::Deleted { existed: after.insert(key.clone(), None).flatten().is_some() }
+            }
+            Operation::CompareAndSet { key, expected, value } => {
+                let current = after.get(key).cloned().flatten();
+                let swapped = current == *expected;
+                if swapped {
+                    after.insert(key.clone(), Some(value.clone()));
+                }
+                OperationResult::Compared { swapped, current: if swapped { None } else { current } }
+            }
+            Operation::OpenSession { .. } => continue,
+        });
+    }
+    let refused = |result: &OperationResult| matches!(result, OperationResult::Compared { swapped: false, .. });
+    if operations.len() > 1
+        && let Some(failed) = given.iter().position(refused)
+    {
+        // All or nothing: the failed comparison says what it found, the others that they did not happen.
+        let same = results.len() == given.len()
+            && results.get(failed) == given.get(failed)
+            && results.iter().enumerate().all(|(place, result)| place == failed || *result == OperationResult::NotApplied);
+        return if same { Ok(()) } else { Err(differs(at, operations, &given, results)) };
+    }
+    if given != results {
+        return Err(differs(at, operations, &given, results));
+    }
+    for (key, value) in after {
+        match value {
+            Some(value) => values.insert(key, value),
+            None => values.remove(&key),
+        };
+    }
+    Ok(())
+}
+
+fn differs(at: Position, operations: &[Operation], expected: &[OperationResult], found: &[OperationResult]) -> Violation {
+    let text = format!("at {at:?} {operations:?} gave {found:?}, a plain map gives {expected:?}");
+    Violation::new("the state machine applies the log", text)
+}
+
+/// The values of the keys that some operations touch.
+trait CloneOf {
+    fn clone_of(&self, operations: &[Operation]) -> BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+}
+
+impl CloneOf for Values {
+    fn clone_of(&self, operations: &[Operation]) -> BTreeMap<Vec<u8>, Option<Vec<u8>>> {
+        let keys = operations.iter().filter_map(|operation| match operation {
+            Operation::Put { key, .. }
+            | Operation::Get { key }
+            | Operation::Delete { key }
+            | Operation::CompareAndSet { key, .. } => Some(key),
+            Operation::OpenSession { .. } => None,
+        });
+        keys.map(|key| (key.clone(), self.get(key).cloned())).collect()
+    }
+}
+
+/// Compares what the clients were told with what the logs say.
+pub(crate) fn compare(history: &History, logs: &BTreeMap<u32, Replayed>) -> Checked {
+    let effects = effects_by_value(logs)?;
+    for (number, call) in history.calls.iter().enumerate() {
+        let Some(unique) = call.operations.iter().find_map(value_of) else { continue };
+        let places = effects.get(unique);
+        match call.ended.as_ref().map(|ended| &ended.outcome) {
+            Some(CallOutcome::Done { position, results }) => {
+                let found = logs
+                    .get(&position.group)
+                    .and_then(|log| log.effects.get(&(position.index, position.position)))
+                    .filter(|(operations, _)| *operations == call.operations);
+                let Some((_, given)) = found else {
+                    let text = format!("call {number} ({call:?}) was acknowledged and is not there; it is at {places:?}");
+                    return Err(Violation::new("acknowledged is never lost", text));
+                };
+                if given != results {
+                    let text = format!("call {number} ({call:?}): the log gives {given:?}");
+                    return Err(Violation::new("answers are what the log says", text));
+                }
+            }
+            Some(CallOutcome::Failed) => {
+                if let Some(place) = places {
+                    let text = format!("call {number} ({call:?}) was told to have failed and stands at {place:?}");
+                    return Err(Violation::new("what failed has no effect", text));
+                }
+            }
+            Some(CallOutcome::Unknown) | None => {}
+        }
+    }
+    Ok(())
+}
+
+fn value_of(operation: &Operation) -> Option<&Vec<u8>> {
+    match operation {
+        Operation::Put { value, .. } | Operation::CompareAndSet { value, .. } => Some(value),
+        _ => None,
+    }
+}
+
+/// Where each written value was executed; a value executed twice is a request applied twice.
+fn effects_by_value(logs: &BTreeMap<u32, Replayed>) -> Result<BTreeMap<&Vec<u8>, (u32, Index, u32)>, Violation> {
+    let mut found = BTreeMap::new();
+    for (group, log) in logs {
+        for ((index, position), (operations, _)) in &log.effects {
+            for value in operations.iter().filter_map(value_of) {
+                if let Some(before) = found.insert(value, (*group, *index, *position)) {
+                    let text = format!("{operations:?} was executed at {before:?} and at {:?}", (group, index, position));
+                    return Err(Violation::new("applied exactly once", text));
+                }
+            }
+        }
+    }
+    Ok(found)
+}

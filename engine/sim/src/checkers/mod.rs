@@ -1,0 +1,183 @@
+//! The checkers: one file per property, fed after every turn, at every start and end of a process, and at the end.
+//!
+//! Off the data path.
+//!
+//! | property | file | when |
+//! |---|---|---|
+//! | one leader per term and group | `election_safety` | every turn |
+//! | a new leader has every committed entry | `leader_completeness` | every election |
+//! | the same entry at a committed index, never rewritten | `committed` | every turn, every start |
+//! | logs that share an entry share what precedes it | `log_matching` | every second, end |
+//! | terms, commits, applied and durable cursors only grow | `cursors` | every turn |
+//! | equal state hash at equal index | `state_hash` | every turn |
+//! | what was durable is there after a crash | `durability` | every start |
+//! | queues and tables stay within their bounds | `bounds` | every turn |
+//! | acknowledged is never lost, refused never happened, applied once | `log_replay` | end |
+//!
+//! Invariant: a checker only reads; it never changes what happens next.
+
+mod bounds;
+mod committed;
+mod cursors;
+mod durability;
+mod election_safety;
+mod leader_completeness;
+mod log_matching;
+pub(crate) mod log_replay;
+mod state_hash;
+
+use std::fmt;
+
+use ringraft_engine::shard::Shard;
+use ringraft_engine::shard::inspect::GroupView;
+
+use crate::disk::SimDisk;
+use crate::node::Node;
+use crate::plan::Plan;
+use crate::world::Checked;
+
+/// A property that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Violation {
+    /// Which one.
+    pub property: String,
+    /// What was seen.
+    pub seen: String,
+}
+
+impl Violation {
+    /// A violation of `property`.
+    pub(crate) fn new(property: &str, seen: impl Into<String>) -> Self {
+        Self { property: property.to_owned(), seen: seen.into() }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.property, self.seen)
+    }
+}
+
+/// A replica's place in the tables of the checkers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replica {
+    pub(crate) node: usize,
+    pub(crate) group: u32,
+}
+
+impl fmt::Display for Replica {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "group {} on node {}", self.group, self.node + 1)
+    }
+}
+
+/// What a look at a shard found worth telling.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// Some replica became leader since the last look.
+    pub(crate) elected: bool,
+    /// Of which group and term.
+    pub(crate) text: String,
+}
+
+/// All checkers and what they remember.
+pub(crate) struct Checkers {
+    elections: election_safety::ElectionSafety,
+    committed: committed::Committed,
+    hashes: state_hash::StateHashes,
+    cursors: cursors::Cursors,
+    durability: durability::Durability,
+    bounds: bounds::Bounds,
+}
+
+impl Checkers {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let (nodes, groups) = (plan.nodes, plan.groups as usize);
+        Self {
+            elections: election_safety::ElectionSafety::default(),
+            committed: committed::Committed::new(nodes, groups),
+            hashes: state_hash::StateHashes::new(groups),
+            cursors: cursors::Cursors::new(nodes, groups, usize::from(plan.shards)),
+            durability: durability::Durability::new(nodes, groups),
+            bounds: bounds::Bounds::new(plan),
+        }
+    }
+
+    /// Looks at a shard after something happened in it.
+    pub(crate) fn observe(&mut self, node: usize, shard: usize, machine: &Shard<SimDisk>) -> Result<Seen, Violation> {
+        let mut seen = Seen::default();
+        self.cursors.log(node, shard, machine.log_cursors())?;
+        self.bounds.shard(node, shard, &machine.held())?;
+        for view in machine.group_views() {
+            let replica = Replica { node, group: view.group };
+            self.bounds.group(replica, &view)?;
+            let news = self.cursors.group(replica, &view)?;
+            if !news {
+                continue;
+            }
+            if self.elections.observe(replica, &view)? {
+                leader_completeness::check(replica, &view, machine, self.committed.of(view.group))?;
+                seen.elected = true;
+                seen.text = format!("group {} in term {}", view.group, view.hard_state.current_term);
+            }
+            self.committed.observe(replica, &view, machine)?;
+            self.hashes.observe(replica, &view)?;
+        }
+        Ok(seen)
+    }
+
+    /// A process is gone: what it had reported durable must be there when it comes back.
+    pub(crate) fn process_ends<'a>(&mut self, node: usize, shards: impl Iterator<Item = &'a Shard<SimDisk>>) {
+        for machine in shards {
+            for view in machine.group_views() {
+                self.durability.note(Replica { node, group: view.group }, &view, machine);
+            }
+        }
+    }
+
+    /// A process recovered.
+    pub(crate) fn process_starts<'a>(
+        &mut self,
+        node: usize,
+        shards: impl Iterator<Item = &'a Shard<SimDisk>>,
+    ) -> Checked {
+        self.cursors.restart(node);
+        self.committed.restart(node);
+        for machine in shards {
+            for view in machine.group_views() {
+                self.durability.check(Replica { node, group: view.group }, &view, machine)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A node's disk was emptied on purpose.
+    pub(crate) fn wiped(&mut self, node: usize) {
+        self.durability.forget(node);
+    }
+
+    /// Compares the logs of all replicas.
+    pub(crate) fn compare(&self, nodes: &[Node]) -> Checked {
+        log_matching::check(nodes)
+    }
+
+    /// Terms of the committed entries of a group, from index 1.
+    pub(crate) fn committed_terms(&self, group: u32) -> &[u64] {
+        self.committed.of(group)
+    }
+
+    /// Entries committed in all groups.
+    pub(crate) fn entries(&self) -> u64 {
+        self.committed.entries()
+    }
+}
+
+/// The part of a view that checkers of the protocol look at: when it is as before there is nothing to do.
+pub(crate) fn is_news(before: &GroupView, now: &GroupView) -> bool {
+    before.hard_state != now.hard_state
+        || before.role != now.role
+        || before.commit_index != now.commit_index
+        || before.last_applied != now.last_applied
+        || before.last != now.last
+        || before.durable_index != now.durable_index
+}

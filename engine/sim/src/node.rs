@@ -1,0 +1,259 @@
+//! One simulated node: what outlives its process (disks, clock, power) and the process itself.
+//!
+//! Off the data path.
+//!
+//! ```text
+//!   Down --start--> Opening --opened--> Running <--pause, resume--> Paused
+//!     ^                |                   |                           |
+//!     +----------------+----- crash, stop, fatal error, power loss ----+
+//! ```
+//!
+//! Invariants: there is a process exactly in `Running` and `Paused`; every start has another incarnation, and an event of
+//! an earlier one is ignored. `Host` holds what the tasks of a production executor hold, and decides as little.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use ringraft_engine::shard::Shard;
+use ringraft_engine::shard::clients::ConnectionId;
+use ringraft_net::buffer::ReceiveBuffer;
+use ringraft_net::link::Backoff;
+use ringraft_raft::NodeId;
+use ringraft_wal::DiskCompletion;
+
+use crate::disk::{Buffer, Ending, Medium, SimDisk};
+use crate::events::Event;
+use crate::network::{LinkId, Part, Side};
+
+/// What a node is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Down,
+    Opening,
+    Running,
+    Paused,
+}
+
+/// Why a node will not come back: within the fault budget, and only a minority of the nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// Bytes it had been told to be durable were damaged.
+    Damaged,
+    /// All its files are gone.
+    Wiped,
+    /// Its disk never answers again.
+    Stalled,
+    /// Its disk fails everything.
+    DeadDisk,
+}
+
+/// What is wrong with a node's disk at the moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DiskTrouble {
+    /// Nothing ends before this moment; `u64::MAX` is never.
+    pub(crate) stalled_until_us: u64,
+    /// Every operation takes so much longer.
+    pub(crate) slow_us: u64,
+    /// So many of the next writes, reads or makings of segments fail.
+    pub(crate) failing_writes: u32,
+    pub(crate) failing_reads: u32,
+    pub(crate) failing_creates: u32,
+    /// No segment can be made.
+    pub(crate) full: bool,
+}
+
+/// A crash that waits for something to happen in a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trap {
+    /// A write was handed to the disk.
+    WriteSubmitted,
+    /// A write ended, and the process was not told.
+    WriteDone,
+    /// A segment is being made.
+    SegmentStarted,
+    /// A segment is there, and the process was not told.
+    SegmentDone,
+    /// It became leader of a group.
+    Elected,
+    /// It is about to send to its peers.
+    BeforeSend,
+    /// It is opening its data folder.
+    Opening,
+}
+
+impl Trap {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::WriteSubmitted,
+        Self::WriteDone,
+        Self::SegmentStarted,
+        Self::SegmentDone,
+        Self::Elected,
+        Self::BeforeSend,
+        Self::Opening,
+    ];
+}
+
+/// A trap that was set for a node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SetTrap {
+    pub(crate) trap: Trap,
+    pub(crate) ending: Ending,
+    pub(crate) down_us: u64,
+    /// What it waits for has happened.
+    pub(crate) tripped: bool,
+}
+
+/// What happened to a paused process and waits for it.
+#[derive(Debug)]
+pub(crate) enum Deferred {
+    Part(LinkId, Side, Part),
+    Event(Event),
+}
+
+/// One node.
+pub(crate) struct Node {
+    pub(crate) media: Vec<Medium>,
+    pub(crate) trouble: DiskTrouble,
+    pub(crate) state: State,
+    pub(crate) incarnation: u32,
+    pub(crate) process: Option<Process>,
+    pub(crate) powered: bool,
+    /// Length of its tick in true time: its clock runs fast or slow.
+    pub(crate) tick_us: u64,
+    pub(crate) lost: Option<Lost>,
+    /// The process was given an injected disk error, so it may stop.
+    pub(crate) may_fail: bool,
+    /// Why it stays down, once it refused to start.
+    pub(crate) refused: Option<String>,
+    pub(crate) trap: Option<SetTrap>,
+    pub(crate) deferred: Vec<Deferred>,
+    pub(crate) starts: u32,
+}
+
+impl Node {
+    pub(crate) fn new(media: Vec<Medium>, tick_us: u64) -> Self {
+        Self {
+            media,
+            trouble: DiskTrouble::default(),
+            state: State::Down,
+            incarnation: 0,
+            process: None,
+            powered: true,
+            tick_us,
+            lost: None,
+            may_fail: false,
+            refused: None,
+            trap: None,
+            deferred: Vec::new(),
+            starts: 0,
+        }
+    }
+
+    /// Whether this is the process an event was meant for, and it can take it.
+    pub(crate) fn is(&self, incarnation: u32) -> bool {
+        self.incarnation == incarnation && self.process.is_some()
+    }
+
+    /// A shard of the running process.
+    pub(crate) fn host(&mut self, incarnation: u32, shard: usize) -> Option<&mut Host> {
+        if self.incarnation != incarnation {
+            return None;
+        }
+        self.process.as_mut()?.hosts.get_mut(shard)
+    }
+
+    /// Something happened that a trap may wait for.
+    pub(crate) fn trip(&mut self, happened: Trap) {
+        if let Some(set) = &mut self.trap {
+            set.tripped |= set.trap == happened;
+        }
+    }
+
+    /// Whether a trap closes now.
+    pub(crate) fn is_tripped(&self) -> bool {
+        self.trap.is_some_and(|set| set.tripped)
+    }
+
+    /// Whether it runs, is not paused and its disk moves.
+    pub(crate) fn is_well(&self) -> bool {
+        self.state == State::Running && self.trouble.stalled_until_us != u64::MAX
+    }
+}
+
+/// A process: its shards' executors.
+pub(crate) struct Process {
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) stopping: bool,
+}
+
+/// One shard's executor.
+pub(crate) struct Host {
+    pub(crate) shard: Shard<SimDisk>,
+    pub(crate) turn_scheduled: bool,
+    pub(crate) completions: VecDeque<DiskCompletion<Buffer>>,
+    pub(crate) senders: Vec<Sender>,
+    pub(crate) incoming: BTreeMap<LinkId, Incoming>,
+    /// The link of every open client connection.
+    pub(crate) clients: BTreeMap<u32, (ConnectionId, LinkId)>,
+}
+
+/// The sending side of the link to one peer.
+pub(crate) struct Sender {
+    /// Place of the peer's node.
+    pub(crate) peer: usize,
+    pub(crate) stage: Stage,
+    pub(crate) backoff: Backoff,
+    /// What the socket did not take.
+    pub(crate) rest: Option<Vec<u8>>,
+}
+
+/// How far the link to a peer is.
+pub(crate) enum Stage {
+    Idle,
+    Dialing(LinkId),
+    Greeting(LinkId, ReceiveBuffer),
+    Up(LinkId),
+}
+
+/// The pauses of the production host's senders.
+const PAUSE_MIN: Duration = Duration::from_millis(25);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+impl Sender {
+    pub(crate) fn new(peer: usize, seed: u64) -> Self {
+        let backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX, seed ^ (peer as u64 + 1));
+        Self { peer, stage: Stage::Idle, backoff, rest: None }
+    }
+
+    /// The link it uses or tries.
+    pub(crate) fn link(&self) -> Option<LinkId> {
+        match &self.stage {
+            Stage::Idle => None,
+            Stage::Dialing(link) | Stage::Greeting(link, _) | Stage::Up(link) => Some(*link),
+        }
+    }
+}
+
+/// Who is at the other end of an accepted connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Unknown,
+    Peer(NodeId),
+    Client(ConnectionId),
+    /// A client whose last replies go out.
+    Leaving(ConnectionId),
+}
+
+/// An accepted connection.
+pub(crate) struct Incoming {
+    pub(crate) buffer: ReceiveBuffer,
+    pub(crate) role: Role,
+    /// What the socket did not take.
+    pub(crate) rest: Vec<u8>,
+}
+
+impl Incoming {
+    pub(crate) fn new() -> Self {
+        Self { buffer: ReceiveBuffer::new(), role: Role::Unknown, rest: Vec::new() }
+    }
+}

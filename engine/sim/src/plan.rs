@@ -1,0 +1,330 @@
+//! What a seed stands for: the cluster's shape, how fast network and disks are, what clients do, which faults there are.
+//!
+//! Off the data path.
+//! Swarm testing: each seed switches every class of fault on or off and draws how strong it is, so that one class does not
+//! hide behind another. A scenario writes its plan by hand.
+//! Invariants: sizes keep the proportions that the production configuration demands (an append fits in a segment many
+//! times, a request in a record); the plan is a function of the seed.
+
+use ringraft_engine::limits::Limits;
+use ringraft_engine::shard::restore::ConsensusSettings;
+use ringraft_wal::{Config as WalConfig, Identity, ValidConfig};
+
+use crate::network::Latency;
+use crate::random::Random;
+
+/// Classes of faults. One that is switched off never happens in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the name says it; nemesis.rs does it")]
+pub enum Fault {
+    Kill,
+    PowerLoss,
+    PowerLossOfAll,
+    Trap,
+    Pause,
+    GracefulStop,
+    RollingRestart,
+    Partition,
+    OneWayPartition,
+    ClientsCut,
+    Flapping,
+    Slow,
+    Sever,
+    CorruptBytes,
+    Datagrams,
+    DiskStall,
+    DiskSlow,
+    WriteError,
+    ReadError,
+    DiskFull,
+    Damage,
+    Wipe,
+    DeadDisk,
+    DiskStallForEver,
+    Overload,
+    ClientRestart,
+}
+
+impl Fault {
+    /// Every class.
+    pub const ALL: [Self; 26] = [
+        Self::Kill,
+        Self::PowerLoss,
+        Self::PowerLossOfAll,
+        Self::Trap,
+        Self::Pause,
+        Self::GracefulStop,
+        Self::RollingRestart,
+        Self::Partition,
+        Self::OneWayPartition,
+        Self::ClientsCut,
+        Self::Flapping,
+        Self::Slow,
+        Self::Sever,
+        Self::CorruptBytes,
+        Self::Datagrams,
+        Self::DiskStall,
+        Self::DiskSlow,
+        Self::WriteError,
+        Self::ReadError,
+        Self::DiskFull,
+        Self::Damage,
+        Self::Wipe,
+        Self::DeadDisk,
+        Self::DiskStallForEver,
+        Self::Overload,
+        Self::ClientRestart,
+    ];
+
+    /// How often it is drawn beside the others.
+    fn weight(self) -> u32 {
+        match self {
+            Self::Kill | Self::PowerLoss | Self::Trap | Self::Pause | Self::Partition => 8,
+            Self::OneWayPartition | Self::Flapping | Self::Sever | Self::DiskStall | Self::ClientRestart => 4,
+            Self::Wipe | Self::DeadDisk | Self::DiskStallForEver => 1,
+            _ => 3,
+        }
+    }
+}
+
+/// What the clients do.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    pub(crate) clients: usize,
+    /// Pause between two requests of a client, on average.
+    pub(crate) pause_us: u64,
+    pub(crate) outstanding_max: usize,
+    pub(crate) sessions: bool,
+    pub(crate) connections: usize,
+    pub(crate) hot_tags: u64,
+    pub(crate) cold_tags: u64,
+    pub(crate) hot_per_million: u32,
+    pub(crate) value_bytes_max: u64,
+    /// Weights: get, stale get, put, delete, compare-and-set, several operations, several gets.
+    pub(crate) mix: [u32; 7],
+    pub(crate) request_timeout_us: u64,
+}
+
+/// How the disks behave when nothing is wrong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DiskPace {
+    pub(crate) write_us: u64,
+    pub(crate) read_us: u64,
+    pub(crate) create_us: u64,
+}
+
+/// Everything that is fixed when a run begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) nodes: usize,
+    pub(crate) shards: u16,
+    pub(crate) groups: u32,
+    pub(crate) tick_us: u64,
+    /// Length of each node's tick.
+    pub(crate) node_tick_us: Vec<u64>,
+    pub(crate) consensus: ConsensusSettings,
+    pub(crate) wal: WalConfig,
+    pub(crate) limits: Limits,
+    pub(crate) waiting_max: usize,
+    pub(crate) connections_max: usize,
+    pub(crate) reply_bytes_max: usize,
+    pub(crate) peer_queue_bytes_max: usize,
+    pub(crate) latency: Latency,
+    pub(crate) disk: DiskPace,
+    /// A turn starts so long after there is work, on average.
+    pub(crate) turn_us: u64,
+    pub(crate) load: Load,
+    /// Weight of each class of [`Fault::ALL`]; 0 is off.
+    pub(crate) faults: Vec<u32>,
+    /// Pause between two faults, on average.
+    pub(crate) fault_pause_us: u64,
+    /// Faults happen between these moments.
+    pub(crate) faults_from_us: u64,
+    pub(crate) faults_until_us: u64,
+}
+
+const MILLISECOND_US: u64 = 1_000;
+const SECOND_US: u64 = 1_000_000;
+
+impl Plan {
+    /// The plan of a seed.
+    pub(crate) fn draw(seed: u64) -> Self {
+        let random = &mut Random::stream(seed, "plan");
+        let shards = if random.chance(700_000) { 1 } else { 2 };
+        let groups = random.between(u64::from(shards), 4) as u32;
+        let nodes = if random.chance(750_000) { 3 } else { 5 };
+        let mut plan = Self::calm(seed, nodes, shards, groups);
+        plan.wal = draw_wal(random);
+        plan.waiting_max = *random.pick(&[6, 40, 1_000]);
+        plan.peer_queue_bytes_max = *random.pick(&[64 << 10, 1 << 20]);
+        plan.limits.sessions_max = if random.chance(100_000) { 4 } else { 1_000 };
+        plan.latency = Latency { min_us: random.magnitude(20, 2_000), jitter_us: random.magnitude(20, 4_000) };
+        plan.disk = DiskPace {
+            write_us: random.magnitude(40, 8_000),
+            read_us: random.magnitude(40, 4_000),
+            create_us: random.magnitude(2 * MILLISECOND_US, 100 * MILLISECOND_US),
+        };
+        plan.turn_us = random.magnitude(5, 500);
+        plan.load = draw_load(random);
+        draw_consensus(&mut plan, random);
+        if random.chance(500_000) {
+            let tick_us = plan.tick_us;
+            plan.node_tick_us = (0..nodes).map(|_| random.between(tick_us * 9 / 10, tick_us * 11 / 10)).collect();
+        }
+        let switch = |fault: &Fault| if random.chance(450_000) { fault.weight() } else { 0 };
+        plan.faults = Fault::ALL.iter().map(switch).collect();
+        plan.fault_pause_us = random.magnitude(200 * MILLISECOND_US, 4 * SECOND_US);
+        plan.faults_until_us = plan.faults_from_us + random.between(5 * SECOND_US, 25 * SECOND_US);
+        plan
+    }
+
+    /// A cluster without faults: what scenarios start from.
+    pub(crate) fn calm(seed: u64, nodes: usize, shards: u16, groups: u32) -> Self {
+        let tick_us = 25 * MILLISECOND_US;
+        Self {
+            seed,
+            nodes,
+            shards,
+            groups,
+            tick_us,
+            node_tick_us: vec![tick_us; nodes],
+            consensus: ConsensusSettings {
+                election_ticks_min: 20,
+                election_ticks_max: 40,
+                heartbeat_ticks: 2,
+                append_bytes_max: 16 << 10,
+                inflight_bytes_max: 256 << 10,
+                uncommitted_bytes_max: 1 << 20,
+                entry_bytes_max: 8 << 10,
+                seed,
+            },
+            wal: WalConfig {
+                block_bytes: 512,
+                segment_bytes: 128 << 10,
+                segments_max: 4_096,
+                segments_ready: 2,
+                batch_bytes_max: 32 << 10,
+                record_bytes_max: 20 << 10,
+                flushes_in_flight_max: 2,
+                backlog_bytes_max: 1 << 20,
+                cache_bytes_max: 256 << 10,
+            },
+            limits: Limits {
+                key_bytes_max: 128,
+                value_bytes_max: 8 << 10,
+                request_bytes_max: 16 << 10,
+                operations_max: 64,
+                answer_bytes_max: 12 << 10,
+                sessions_max: 1_000,
+                session_window_max: 256,
+                sessions_bytes_max: 16 << 20,
+            },
+            waiting_max: 1_000,
+            connections_max: 64,
+            reply_bytes_max: 256 << 10,
+            peer_queue_bytes_max: 1 << 20,
+            latency: Latency { min_us: 100, jitter_us: 100 },
+            disk: DiskPace { write_us: 200, read_us: 200, create_us: 10 * MILLISECOND_US },
+            turn_us: 20,
+            load: Load {
+                clients: 4,
+                pause_us: 40 * MILLISECOND_US,
+                outstanding_max: 4,
+                sessions: true,
+                connections: 1,
+                hot_tags: 2,
+                cold_tags: 50,
+                hot_per_million: 600_000,
+                value_bytes_max: 200,
+                mix: [4, 1, 5, 1, 2, 1, 1],
+                request_timeout_us: 3 * SECOND_US,
+            },
+            faults: vec![0; Fault::ALL.len()],
+            fault_pause_us: SECOND_US,
+            faults_from_us: 2 * SECOND_US,
+            faults_until_us: 12 * SECOND_US,
+        }
+    }
+
+    /// The cluster every node and client means.
+    pub(crate) fn cluster(&self) -> [u8; 16] {
+        let mut cluster = [0x51; 16];
+        cluster[..8].copy_from_slice(&self.seed.to_le_bytes());
+        cluster
+    }
+
+    /// The log of one shard.
+    ///
+    /// # Panics
+    /// When the plan's sizes are out of their bounds.
+    pub(crate) fn wal_of(&self, node: usize, shard: usize) -> ValidConfig {
+        let identity = Identity { cluster: self.cluster(), node: node as u64 + 1, shard: shard as u32 };
+        self.wal.clone().validate(identity).expect("the plan keeps the bounds of the log")
+    }
+
+    /// A time in ticks of the nominal clock.
+    pub(crate) fn ticks(&self, time_us: u64) -> u32 {
+        time_us.div_ceil(self.tick_us).max(1) as u32
+    }
+}
+
+fn draw_wal(random: &mut Random) -> WalConfig {
+    let (block_bytes, segment_bytes, batch_bytes_max) = *random.pick(&[
+        (512, 64 << 10, 16 << 10),
+        (512, 128 << 10, 32 << 10),
+        (1_024, 128 << 10, 16 << 10),
+        (4_096, 128 << 10, 32 << 10),
+        (4_096, 256 << 10, 64 << 10),
+    ]);
+    WalConfig {
+        block_bytes,
+        segment_bytes,
+        segments_max: 4_096,
+        segments_ready: random.between(1, 2) as u32,
+        batch_bytes_max,
+        record_bytes_max: 20 << 10,
+        flushes_in_flight_max: random.between(1, 4) as usize,
+        backlog_bytes_max: *random.pick(&[96 << 10, 1 << 20]),
+        cache_bytes_max: *random.pick(&[0, 16 << 10, 256 << 10, 8 << 20]),
+    }
+}
+
+fn draw_load(random: &mut Random) -> Load {
+    Load {
+        clients: random.between(3, 10) as usize,
+        pause_us: random.magnitude(15 * MILLISECOND_US, 300 * MILLISECOND_US),
+        outstanding_max: random.magnitude(1, 12) as usize,
+        sessions: random.chance(700_000),
+        connections: random.between(1, 2) as usize,
+        hot_tags: random.between(1, 4),
+        cold_tags: random.magnitude(4, 200),
+        hot_per_million: *random.pick(&[200_000, 700_000, 950_000]),
+        value_bytes_max: random.magnitude(30, 1_500),
+        mix: [
+            random.between(0, 6) as u32,
+            random.between(0, 2) as u32,
+            random.between(1, 8) as u32,
+            random.between(0, 2) as u32,
+            random.between(0, 4) as u32,
+            random.between(0, 2) as u32,
+            random.between(0, 2) as u32,
+        ],
+        request_timeout_us: random.magnitude(300 * MILLISECOND_US, 6 * SECOND_US),
+    }
+}
+
+fn draw_consensus(plan: &mut Plan, random: &mut Random) {
+    if random.chance(400_000) {
+        plan.tick_us = *random.pick(&[10 * MILLISECOND_US, 25 * MILLISECOND_US, 50 * MILLISECOND_US]);
+        plan.consensus.election_ticks_min = random.between(8, 20) as u32;
+        plan.consensus.election_ticks_max = plan.consensus.election_ticks_min * 2;
+        plan.consensus.heartbeat_ticks = random.between(1, 3) as u32;
+        plan.node_tick_us.fill(plan.tick_us);
+    }
+    plan.consensus.inflight_bytes_max = *random.pick(&[32 << 10, 256 << 10]);
+    plan.consensus.uncommitted_bytes_max = *random.pick(&[64 << 10, 1 << 20]);
+    plan.consensus.append_bytes_max = *random.pick(&[4 << 10, 16 << 10]);
+    plan.consensus.entry_bytes_max = *random.pick(&[1 << 10, 8 << 10]);
+}

@@ -1,0 +1,244 @@
+//! The life of a node's process: start, recovery, pause, graceful stop.
+//!
+//! Off the data path of a product; the counterpart of `engine/src/host/start.rs`.
+//! Invariants: a process serves nothing before the production recovery has accepted its disks; a node that refuses its own
+//! disk stays down, and that is a violation unless the disk was damaged; what recovery gives back is compared with what
+//! the node had reported durable.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ringraft_engine::shard::{Shard, ShardSettings};
+use ringraft_raft::NodeId;
+
+use crate::checkers::Violation;
+use crate::disk::{Ending, OpenError, SimDisk};
+use crate::events::Event;
+use crate::node::{Deferred, Host, Lost, Process, Sender, State, Trap};
+use crate::world::{Checked, World};
+
+/// Segments a disk has room for while it is not full.
+const SPACE_SEGMENTS: u32 = 1 << 16;
+/// How long a graceful stop may take (as in the production host).
+const STOP_PATIENCE_US: u64 = 3_000_000;
+/// After so long a start that met a full disk is tried again.
+const FULL_RETRY_US: u64 = 1_000_000;
+/// A brand-new group's preferred leader waits this long (as in the production host).
+const FIRST_ELECTION_TICKS: u32 = 8;
+
+impl World {
+    /// Somebody starts the process of a node that is down.
+    pub(crate) fn start(&mut self, node: usize, attempt: u32) -> Checked {
+        let place = &mut self.nodes[node];
+        if place.state != State::Down || place.starts != attempt || place.refused.is_some() {
+            return Ok(());
+        }
+        if place.lost == Some(Lost::Wiped) {
+            // `identity.rs`: a folder that holds no node is not used without --init, which nobody gives twice.
+            place.refused = Some(String::from("its folder holds no node"));
+            self.statistics.refused_starts += 1;
+            self.note(format_args!("n{} refuses to start over an empty folder", node + 1));
+            return Ok(());
+        }
+        place.state = State::Opening;
+        place.incarnation += 1;
+        place.powered = true;
+        place.may_fail = false;
+        let incarnation = place.incarnation;
+        let delay_us = self.streams.host.magnitude(2_000, 200_000);
+        let wanted_us = self.now_us() + delay_us;
+        let stalled_until_us = self.nodes[node].trouble.stalled_until_us;
+        if stalled_until_us == u64::MAX {
+            return Ok(()); // it reads for ever
+        }
+        self.events.at(wanted_us.max(stalled_until_us), Event::Opened { node, incarnation });
+        Ok(())
+    }
+
+    /// The process has read its folder.
+    pub(crate) fn opened(&mut self, node: usize, incarnation: u32) -> Checked {
+        let place = &mut self.nodes[node];
+        if place.incarnation != incarnation || place.state != State::Opening {
+            return Ok(());
+        }
+        if place.trouble.stalled_until_us == u64::MAX {
+            return Ok(());
+        }
+        place.trip(Trap::Opening);
+        if place.is_tripped() {
+            let steps = self.streams.crash.below(4) as u32;
+            for medium in &mut self.nodes[node].media {
+                let _: Result<(), OpenError> = medium.open(SPACE_SEGMENTS, Some(steps));
+            }
+            return self.spring(node);
+        }
+        if place.trouble.failing_reads > 0 {
+            if place.trouble.failing_reads != u32::MAX {
+                place.trouble.failing_reads -= 1;
+            }
+            return self.cannot_start(node, "a read failed", Some(FULL_RETRY_US));
+        }
+        let shards = usize::from(self.plan.shards);
+        let mut hosts = Vec::new();
+        for shard in 0..shards {
+            match self.open_shard(node, shard)? {
+                Ok(host) => hosts.push(host),
+                Err(OpenError::NoSpace) => return self.cannot_start(node, "no space", Some(FULL_RETRY_US)),
+                Err(OpenError::Refused(error)) => return self.refused(node, shard, &error.to_string()),
+            }
+        }
+        self.checkers.process_starts(node, hosts.iter().map(|host| &host.shard))?;
+        self.nodes[node].process = Some(Process { hosts, stopping: false });
+        self.nodes[node].state = State::Running;
+        self.statistics.starts += 1;
+        self.note(format_args!("n{} runs (incarnation {incarnation})", node + 1));
+        self.begin_tasks(node);
+        Ok(())
+    }
+
+    fn open_shard(&mut self, node: usize, shard: usize) -> Result<Result<Host, OpenError>, Violation> {
+        let (settings, consensus) = (self.settings(node, shard), self.plan.consensus);
+        let mut consensus = consensus;
+        consensus.seed = self.plan.seed ^ (node as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let place = &mut self.nodes[node];
+        let space = if place.trouble.full { place.media[shard].file_count() } else { SPACE_SEGMENTS };
+        let medium = &mut place.media[shard];
+        let opened = medium.open(space, None).and_then(|()| medium.recover().map_err(OpenError::Refused));
+        let recovered = match opened {
+            Ok(recovered) => recovered,
+            Err(error) => return Ok(Err(error)),
+        };
+        let config = medium.config().clone();
+        let restored =
+            Shard::restore(settings, &consensus, self.plan.limits, config, recovered, SimDisk::default());
+        let machine = restored
+            .map_err(|error| Violation::new("the plan", format!("the consensus settings are out of bounds: {error}")))?;
+        let seed = (node as u64 + 1) << 16 | shard as u64;
+        let peers = (0..self.plan.nodes).filter(|peer| *peer != node);
+        Ok(Ok(Host {
+            shard: machine,
+            turn_scheduled: false,
+            completions: VecDeque::new(),
+            senders: peers.map(|peer| Sender::new(peer, seed)).collect(),
+            incoming: BTreeMap::new(),
+            clients: BTreeMap::new(),
+        }))
+    }
+
+    fn settings(&self, node: usize, shard: usize) -> ShardSettings {
+        let plan = &self.plan;
+        let shards = usize::from(plan.shards);
+        let addresses = |node| (0..shards).map(|shard| Self::address(node, shard)).collect();
+        ShardSettings {
+            node: NodeId(node as u64 + 1),
+            shard: shard as u16,
+            shards: plan.shards,
+            groups: plan.groups,
+            peers: (0..plan.nodes).filter(|peer| *peer != node).map(|peer| NodeId(peer as u64 + 1)).collect(),
+            addresses: (0..plan.nodes).map(|node| (NodeId(node as u64 + 1), addresses(node))).collect(),
+            limits: plan.limits.client(),
+            waiting_max: plan.waiting_max,
+            connections_max: plan.connections_max,
+            reply_bytes_max: plan.reply_bytes_max,
+            peer_queue_bytes_max: plan.peer_queue_bytes_max,
+            disk_stall_ticks: plan.ticks(2_000_000),
+            digest_ticks: plan.ticks(1_000_000),
+            first_election_ticks: FIRST_ELECTION_TICKS,
+        }
+    }
+
+    fn begin_tasks(&mut self, node: usize) {
+        let (incarnation, tick_us) = (self.nodes[node].incarnation, self.nodes[node].tick_us);
+        for shard in 0..usize::from(self.plan.shards) {
+            let first_us = 1 + self.streams.host.below(tick_us);
+            self.events.after(first_us, Event::Tick { node, incarnation, shard });
+            for peer in (0..self.plan.nodes).filter(|peer| *peer != node) {
+                let delay_us = self.streams.host.below(1_000);
+                self.events.after(delay_us, Event::Dial { node, incarnation, shard, peer });
+            }
+            self.hand_to_disk(node, shard);
+            self.raise(node, shard);
+        }
+    }
+
+    /// A start that failed for a reason that may pass.
+    fn cannot_start(&mut self, node: usize, reason: &str, again_us: Option<u64>) -> Checked {
+        self.note(format_args!("n{} cannot start: {reason}", node + 1));
+        self.statistics.failed_starts += 1;
+        self.end_process(node, Ending::Killed, again_us)
+    }
+
+    /// Recovery does not accept the disk.
+    fn refused(&mut self, node: usize, shard: usize, reason: &str) -> Checked {
+        self.note(format_args!("n{} shard {shard} refuses its disk: {reason}", node + 1));
+        self.statistics.refused_starts += 1;
+        if self.nodes[node].lost != Some(Lost::Damaged) {
+            let text = format!("node {} shard {shard} refuses a disk nobody damaged: {reason}", node + 1);
+            return Err(Violation::new("recovery accepts what a crash leaves", text));
+        }
+        self.nodes[node].refused = Some(reason.to_owned());
+        self.end_process(node, Ending::Killed, None)
+    }
+
+    /// The process stands still: no ticks, no turns; what comes for it waits.
+    pub(crate) fn pause(&mut self, node: usize, for_us: u64) {
+        let place = &mut self.nodes[node];
+        if place.state != State::Running {
+            return;
+        }
+        place.state = State::Paused;
+        let incarnation = place.incarnation;
+        self.events.after(for_us, Event::Resume { node, incarnation });
+    }
+
+    /// The process goes on: everything that waited is there at once, the ticker ticks once for the whole pause.
+    pub(crate) fn resume(&mut self, node: usize, incarnation: u32) -> Checked {
+        let place = &mut self.nodes[node];
+        if place.incarnation != incarnation || place.state != State::Paused {
+            return Ok(());
+        }
+        place.state = State::Running;
+        let deferred = std::mem::take(&mut place.deferred);
+        self.note(format_args!("n{} goes on; {} things waited", node + 1, deferred.len()));
+        let ticks_first = self.streams.host.chance(500_000);
+        let shards = usize::from(self.plan.shards);
+        for shard in 0..shards {
+            let delay_us = if ticks_first { 0 } else { self.streams.host.below(2_000) };
+            self.events.after(delay_us, Event::Tick { node, incarnation, shard });
+        }
+        for waited in deferred {
+            match waited {
+                Deferred::Part(link, side, part) => self.deliver(link, side, part)?,
+                Deferred::Event(event) => self.events.after(0, event),
+            }
+        }
+        for shard in 0..shards {
+            if let Some(host) = self.nodes[node].host(incarnation, shard) {
+                host.turn_scheduled = false;
+            }
+            self.raise(node, shard);
+        }
+        Ok(())
+    }
+
+    /// SIGTERM: new requests are refused, the process ends when what it has is done.
+    pub(crate) fn stop_gracefully(&mut self, node: usize, down_us: u64) {
+        let incarnation = self.nodes[node].incarnation;
+        let Some(process) = &mut self.nodes[node].process else { return };
+        process.stopping = true;
+        for host in &mut process.hosts {
+            host.shard.begin_stop();
+        }
+        self.events.after(STOP_PATIENCE_US, Event::StopPatience { node, incarnation });
+        self.start_after(node, STOP_PATIENCE_US + down_us);
+    }
+
+    /// A graceful stop took too long.
+    pub(crate) fn stop_patience(&mut self, node: usize, incarnation: u32) -> Checked {
+        let place = &self.nodes[node];
+        if place.incarnation != incarnation || !place.process.as_ref().is_some_and(|process| process.stopping) {
+            return Ok(());
+        }
+        self.note(format_args!("n{} stops without waiting longer", node + 1));
+        self.end_process(node, Ending::Killed, None)
+    }
+}

@@ -1,0 +1,260 @@
+//! One run: the phases, from an empty cluster to the last comparison.
+//!
+//! Off the data path.
+//!
+//! ```text
+//!   start --> faults and load --> heal --> load without faults --> calls end --> converge --> read everything --> compare
+//! ```
+//!
+//! Invariant: each phase ends within a bounded simulated time, or the run has found a violation of liveness.
+
+use std::collections::BTreeMap;
+
+use ringraft_net::wire::{Consistency, Operation, OperationResult};
+
+use crate::checkers::log_replay::{self, Replayed};
+use crate::checkers::Violation;
+use crate::events::Event;
+use crate::history::CallOutcome;
+use crate::load;
+use crate::nemesis::Action;
+use crate::node::Lost;
+use crate::plan::Plan;
+use crate::statistics::Statistics;
+use crate::trace::TraceMode;
+use crate::world::{Checked, World};
+
+/// What a run found.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What does not hold, if anything.
+    pub violation: Option<Violation>,
+    /// Hash of everything that happened.
+    pub trace_hash: u64,
+    /// The last things that happened, if lines were kept.
+    pub lines: Vec<String>,
+    /// Counts.
+    pub statistics: Statistics,
+}
+
+/// Load without faults before the clients stop asking.
+const CALM_US: u64 = 3_000_000;
+/// Replicas must agree so long after faults and load are over.
+const CONVERGE_US: u64 = 30_000_000;
+/// New writes and reads must succeed within this.
+const PROBE_US: u64 = 15_000_000;
+/// Between two looks at whether a phase is over.
+const STEP_US: u64 = 50_000;
+
+/// Runs a plan with the nemesis, or with the actions of a scenario.
+#[must_use]
+pub(crate) fn run(plan: Plan, script: &[(u64, Action)], mode: TraceMode) -> Outcome {
+    let mut world = World::new(plan, mode);
+    let violation = phases(&mut world, script).err();
+    if let Some(violation) = &violation {
+        let text = violation.to_string();
+        world.note(format_args!("violation: {text}"));
+    }
+    let mut statistics = std::mem::take(&mut world.statistics);
+    statistics.simulated_us = world.now_us();
+    statistics.events = world.trace.events();
+    statistics.entries = world.checkers.entries();
+    Outcome {
+        violation,
+        trace_hash: world.trace.digest(),
+        lines: world.trace.lines().cloned().collect(),
+        statistics,
+    }
+}
+
+fn phases(world: &mut World, script: &[(u64, Action)]) -> Checked {
+    begin(world, script);
+    let faults_until_us = world.plan.faults_until_us;
+    world.run_until(faults_until_us)?;
+    world.heal()?;
+    world.run_until(faults_until_us + CALM_US)?;
+    world.asking = false;
+    end_of_calls(world)?;
+    converge(world)?;
+    probe(world)?;
+    converge(world)?;
+    world.checkers.compare(&world.nodes)?;
+    compare(world)
+}
+
+fn begin(world: &mut World, script: &[(u64, Action)]) {
+    for node in 0..world.plan.nodes {
+        let delay_us = world.streams.host.below(100_000);
+        world.start_after(node, delay_us);
+    }
+    for client in 0..world.plan.load.clients {
+        let delay_us = world.streams.host.below(500_000);
+        world.events.after(delay_us, Event::ClientAsk { client, generation: 0 });
+    }
+    world.events.at(1_000_000, Event::Check);
+    if script.is_empty() {
+        world.events.at(world.plan.faults_from_us, Event::Nemesis);
+    }
+    for (at_us, action) in script {
+        world.events.at(*at_us, Event::Act(*action));
+    }
+}
+
+/// Every call ends, by its deadline at the latest.
+fn end_of_calls(world: &mut World) -> Checked {
+    let patience_us = world.plan.load.request_timeout_us + 2_000_000;
+    let until_us = world.now_us() + patience_us;
+    while world.clients.iter().any(|client| !client.open.is_empty()) {
+        if world.now_us() >= until_us {
+            let open: Vec<usize> = world.clients.iter().flat_map(|client| client.open.values().copied()).collect();
+            return Err(Violation::new("every call ends", format!("still open after their deadlines: calls {open:?}")));
+        }
+        let step_us = world.now_us() + STEP_US;
+        world.run_until(step_us)?;
+    }
+    Ok(())
+}
+
+/// All replicas that live agree, and every group has a leader.
+fn converge(world: &mut World) -> Checked {
+    let until_us = world.now_us() + CONVERGE_US;
+    loop {
+        let Some(reason) = world.why_not_converged() else { return Ok(()) };
+        if world.now_us() >= until_us {
+            return Err(Violation::new("convergence after faults end", reason));
+        }
+        let step_us = world.now_us() + STEP_US;
+        world.run_until(step_us)?;
+    }
+}
+
+impl World {
+    /// What is missing for all replicas to agree.
+    fn why_not_converged(&self) -> Option<String> {
+        for (place, node) in self.nodes.iter().enumerate() {
+            let excused = node.lost.is_some();
+            if !node.is_well() && !excused {
+                return Some(format!("node {} does not run: {:?}", place + 1, node.state));
+            }
+        }
+        (0..self.plan.groups).find_map(|group| self.why_not_equal(group))
+    }
+
+    fn why_not_equal(&self, group: u32) -> Option<String> {
+        let running = self.nodes.iter().enumerate().filter(|(_, node)| node.is_well());
+        let views: Vec<_> = running
+            .filter_map(|(place, node)| Some((place, node.process.as_ref()?)))
+            .flat_map(|(place, process)| process.hosts.iter().map(move |host| (place, host)))
+            .flat_map(|(place, host)| host.shard.group_views().map(move |view| (place, view)))
+            .filter(|(_, view)| view.group == group)
+            .collect();
+        let Some((leader, first)) = views.iter().find(|(_, view)| view.role == ringraft_raft::Role::Leader) else {
+            return Some(format!("group {group} has no leader"));
+        };
+        for (place, view) in &views {
+            let same = view.last == first.last
+                && view.commit_index == first.last.index
+                && view.last_applied == first.last.index
+                && view.durable_index == first.last.index
+                && view.state_hash == first.state_hash;
+            if !same {
+                let (one, other) = (leader + 1, place + 1);
+                return Some(format!("group {group}: node {one} leads with {first:?}, node {other} has {view:?}"));
+            }
+        }
+        None
+    }
+}
+
+/// One write in every group and a read of every key, by a client of its own.
+fn probe(world: &mut World) -> Checked {
+    let client = world.plan.load.clients;
+    let load = world.plan.load.clone();
+    let deadline_us = world.now_us() + PROBE_US;
+    let first = world.history.calls.len();
+    for group in 0..world.plan.groups {
+        let key = (0..).map(|number: u32| format!("probe{number}").into_bytes());
+        let mine = |key: &Vec<u8>| ringraft_net::slots::group_of_key(key, world.plan.groups) == group;
+        let Some(key) = key.into_iter().find(mine) else { continue };
+        let put = Operation::Put { key, value: format!("probe of group {group}").into_bytes() };
+        world.submit(client, vec![put], Consistency::Linearizable, Some(deadline_us))?;
+    }
+    for (_, keys) in load::all_keys(&load) {
+        let gets = keys.into_iter().map(|key| Operation::Get { key }).collect();
+        world.submit(client, gets, Consistency::Linearizable, Some(deadline_us))?;
+    }
+    while !world.clients[client].open.is_empty() && world.now_us() < deadline_us + 1_000_000 {
+        let step_us = world.now_us() + STEP_US;
+        world.run_until(step_us)?;
+    }
+    for call in &world.history.calls[first..] {
+        let done = call.ended.as_ref().is_some_and(|ended| matches!(ended.outcome, CallOutcome::Done { .. }));
+        if !done {
+            return Err(Violation::new("service after faults end", format!("not done in time: {call:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// Reads the logs back and compares everything that was said with them.
+fn compare(world: &mut World) -> Checked {
+    let limits = world.plan.limits;
+    let sound = |node: &crate::node::Node| node.is_well() && node.lost != Some(Lost::Damaged);
+    let Some(place) = world.nodes.iter().position(sound) else {
+        return Err(Violation::new("the plan", "no sound node is left"));
+    };
+    let mut logs: BTreeMap<u32, Replayed> = BTreeMap::new();
+    for medium in &mut world.nodes[place].media {
+        for (group, mut entries) in log_replay::read_log(medium)? {
+            let committed = world.checkers.committed_terms(group);
+            let same = entries.len() >= committed.len() && entries.iter().zip(committed).all(|(entry, term)| entry.0 == *term);
+            if !same {
+                let text = format!("the disk of node {} does not hold what group {group} has committed", place + 1);
+                return Err(Violation::new("acknowledged is never lost", text));
+            }
+            entries.truncate(committed.len());
+            logs.insert(group, log_replay::replay(group, &entries, limits)?);
+        }
+    }
+    let process = world.nodes[place].process.as_ref();
+    for view in process.into_iter().flat_map(|process| &process.hosts).flat_map(|host| host.shard.group_views()) {
+        let replayed = logs.get(&view.group).map_or(0, |log| log.hash);
+        if view.last_applied > 0 && replayed != view.state_hash {
+            let text = format!("group {}: {:016x} served, {replayed:016x} from its log", view.group, view.state_hash);
+            return Err(Violation::new("the state is a function of the log", text));
+        }
+    }
+    log_replay::compare(&world.history, &logs)?;
+    compare_reads(world, &logs)?;
+    check_linearizability(world)
+}
+
+/// The last reads of every key give the last values of the log.
+fn compare_reads(world: &World, logs: &BTreeMap<u32, Replayed>) -> Checked {
+    let prober = world.plan.load.clients as u32;
+    for call in world.history.calls.iter().filter(|call| call.client == prober) {
+        let Some(CallOutcome::Done { results, .. }) = call.ended.as_ref().map(|ended| &ended.outcome) else { continue };
+        for (operation, result) in call.operations.iter().zip(results) {
+            let (Operation::Get { key }, OperationResult::Value(found)) = (operation, result) else { continue };
+            let group = ringraft_net::slots::group_of_key(key, world.plan.groups);
+            let expected = logs.get(&group).and_then(|log| log.values.get(key));
+            if found.as_ref() != expected {
+                let key = String::from_utf8_lossy(key);
+                let text = format!("key {key} reads {found:?} in the end, its log says {expected:?}");
+                return Err(Violation::new("acknowledged is never lost", text));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The place of the linearizability checker: the history of the run is complete here.
+fn check_linearizability(world: &World) -> Checked {
+    let unfinished = world.history.calls.iter().filter(|call| call.ended.is_none()).count() as u64;
+    let restarted = world.clients.iter().any(|client| client.generation > 0);
+    if unfinished > 0 && !restarted {
+        let text = format!("{unfinished} calls of clients that never stopped have no end");
+        return Err(Violation::new("every call ends", text));
+    }
+    Ok(())
+}

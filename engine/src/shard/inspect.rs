@@ -1,0 +1,95 @@
+//! What a shard shows to a checker: plain values, read without changing anything and without building text.
+//!
+//! Off the data path.
+//! Invariant: nothing here changes the shard or depends on who looks.
+//! It compares nothing; the simulator's checkers do.
+
+use ringraft_raft::{EntryId, GroupId, HardState, Index, NodeId, Role, Term};
+use ringraft_wal::Disk;
+
+use super::Shard;
+
+/// One replica, at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupView {
+    /// The group.
+    pub group: u32,
+    /// Its role.
+    pub role: Role,
+    /// The leader as far as it knows.
+    pub leader: Option<NodeId>,
+    /// Term and vote, durable or not.
+    pub hard_state: HardState,
+    /// Term and vote known to be on disk.
+    pub durable_hard_state: HardState,
+    /// Highest committed entry known here.
+    pub commit_index: Index,
+    /// Highest applied entry.
+    pub last_applied: Index,
+    /// The last entry of the log.
+    pub last: EntryId,
+    /// Highest entry known to be on this disk.
+    pub durable_index: Index,
+    /// Rolling state hash at `last_applied`.
+    pub state_hash: u64,
+    /// Requests and reads waiting.
+    pub waiting: usize,
+    /// Whether it has applied what was committed before its start.
+    pub serving: bool,
+}
+
+/// The cursors of a shard's log: batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogCursors {
+    /// The batch of the newest record.
+    pub accepted: u64,
+    /// The last batch handed to the disk.
+    pub submitted: u64,
+    /// All batches up to here are durable.
+    pub durable: u64,
+}
+
+/// Bytes and places a shard keeps that its settings bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The longest queue of unsent bytes to one peer.
+    pub peer_bytes: usize,
+    /// The most unsent reply bytes of one connection.
+    pub reply_bytes: usize,
+    /// Open client connections.
+    pub connections: usize,
+}
+
+impl<D: Disk> Shard<D> {
+    /// Every replica hosted here, by group.
+    pub fn group_views(&self) -> impl Iterator<Item = GroupView> + '_ {
+        self.groups.iter().map(crate::group::Group::view)
+    }
+
+    /// The term of a group's entry; `None`: no such group here, or no such entry.
+    #[must_use]
+    pub fn term_at(&self, group: u32, index: Index) -> Option<Term> {
+        self.groups[self.place(GroupId(group))?].term_at(index)
+    }
+
+    /// The cursors of the log.
+    #[must_use]
+    pub fn log_cursors(&self) -> LogCursors {
+        let wal = &self.io.wal;
+        LogCursors {
+            accepted: wal.accepted_sequence(),
+            submitted: wal.submitted_sequence(),
+            durable: wal.durable_sequence(),
+        }
+    }
+
+    /// What is held that is bounded.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        Held {
+            peer_bytes: self.io.peers.longest_queue_bytes(),
+            reply_bytes: self.io.clients.longest_outgoing_bytes(),
+            connections: self.io.clients.open_count(),
+        }
+    }
+}

@@ -157,6 +157,35 @@ fn a_retry_of_a_session_is_applied_once() {
 }
 
 #[test]
+fn a_full_disk_stops_no_node_and_elections_wait_for_room() {
+    let mut cluster = Cluster::new(3);
+    for node in &mut cluster.nodes {
+        node.shard.disk().files_max = Some(3);
+    }
+    let large = "x".repeat(50_000);
+    let (mut number, mut leader) = (0, cluster.leader(group_of("a")));
+    while let Some(Outcome::Done(_)) = cluster.ask(leader, &put("a", &format!("{number}{large}"))) {
+        number += 1;
+        assert!(number < 1_000, "24 MiB are full some time");
+    }
+    for _ in 0..40 {
+        // Elections by the dozen: `settle` asserts that none of them is fatal.
+        cluster.crash(leader);
+        cluster.tick(100);
+        cluster.restart(leader);
+        cluster.nodes[leader as usize - 1].shard.disk().files_max = Some(3);
+        leader = leader % 3 + 1;
+    }
+    for node in &mut cluster.nodes {
+        node.shard.disk().files_max = None;
+    }
+    cluster.tick(100);
+    let leader = cluster.leader(group_of("a"));
+    assert!(matches!(cluster.ask(leader, &put("a", "room again")), Some(Outcome::Done(_))));
+    assert_eq!(cluster.ask(leader, &get("a")), value("room again"));
+}
+
+#[test]
 fn bad_requests_are_answered_and_change_nothing() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.leader(0);

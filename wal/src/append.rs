@@ -137,6 +137,18 @@ impl<D: Disk> Wal<D> {
         self.segments.can_roll() && needed + self.reserved_blocks() < self.config.segment_blocks()
     }
 
+    /// Whether a hard state would be taken now; it may use blocks that are kept from entries.
+    #[must_use]
+    pub fn has_room_for_hard_state(&self) -> bool {
+        if self.poison.is_some() {
+            return false;
+        }
+        let states = self.groups.len() + 1;
+        let needed = self.config.blocks(HEADER_BYTES + hard_state_bytes(states, states, self.config.block_bytes));
+        let open_blocks = self.open.as_ref().map_or(0, |open| self.config.blocks(open.closing_bytes(0, 0)));
+        needed + open_blocks <= self.segments.blocks_left() || self.segments.can_roll()
+    }
+
     fn backlog_bytes(&self) -> usize {
         self.waiting_bytes + self.open.as_ref().map_or(0, OpenBatch::used)
     }

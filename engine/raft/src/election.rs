@@ -33,9 +33,10 @@ impl RaftCore {
         self.check();
     }
 
-    /// A leader gives up: its own disk makes no progress, or the node stops. Others follow in due time.
+    /// A leader or candidate gives up: its own disk makes no progress or has no room, or the node stops. Others follow in
+    /// due time.
     pub fn step_down(&mut self) {
-        if matches!(self.role, RoleState::Leader(_)) {
+        if !matches!(self.role, RoleState::Follower(_)) {
             self.become_follower(self.hard_state.current_term, None);
         }
         self.check();

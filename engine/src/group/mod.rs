@@ -19,8 +19,8 @@ use std::collections::VecDeque;
 
 use ringraft_net::wire;
 use ringraft_raft::{
-    AppendOutcome, EntryId, EntryMeta, GroupId, HardState, Index, Message, NodeId, RaftCore, ReadError, Ready, Role,
-    Term,
+    AppendOutcome, EntryId, EntryMeta, GroupId, HardState, Index, Message, NOOP_LENGTH, NodeId, RaftCore, ReadError,
+    Ready, Role, Term,
 };
 use ringraft_wal::{Disk, Durable, ReadTicket, record};
 
@@ -122,8 +122,19 @@ impl Group {
 
     /// One tick of the core's logical clock.
     pub(crate) fn tick<D: Disk>(&mut self, io: &mut Io<D>) {
-        self.core.tick();
+        self.give_way_if_full(io);
+        let alone_and_full = self.followers.is_empty() && !self.is_leader() && !has_room_to_lead(io);
+        if !alone_and_full {
+            self.core.tick();
+        }
         self.advance(Input::Nothing, io);
+    }
+
+    /// Nobody is elected who cannot write the first entry of the term: a full disk must not stop the node.
+    fn give_way_if_full<D: Disk>(&mut self, io: &Io<D>) {
+        if matches!(self.core.role(), Role::PreCandidate | Role::Candidate) && !has_room_to_lead(io) {
+            self.core.step_down();
+        }
     }
 
     /// Starts an election at once.
@@ -147,9 +158,16 @@ impl Group {
 
     /// A message of a peer, anything but entries.
     pub(crate) fn on_message<D: Disk>(&mut self, from: NodeId, message: Message, io: &mut Io<D>) {
+        let votes = matches!(message, Message::RequestVote { .. });
+        let changes_term = message.term() > self.core.term() && !matches!(message, Message::PreVote { .. });
+        if (votes || changes_term) && !io.wal.has_room_for_hard_state() {
+            io.counters.messages_refused_full += 1;
+            return; // as if lost
+        }
         if let Message::Heartbeat { term, leader_commit, .. } = message {
             self.note_commit(term, leader_commit);
         }
+        self.give_way_if_full(io);
         self.core.step(from, message);
         self.advance(Input::Nothing, io);
     }
@@ -263,6 +281,7 @@ impl Group {
     pub(crate) fn on_durable<D: Disk>(&mut self, durable: &Durable, io: &mut Io<D>) {
         if let Some((current_term, voted_for)) = durable.hard_state {
             let hard_state = HardState { current_term, voted_for: voted_for.map(NodeId) };
+            self.give_way_if_full(io);
             self.core.hard_state_durable(hard_state);
         }
         if let Some((term, index)) = durable.entry {
@@ -287,6 +306,11 @@ impl Group {
     fn position(&self) -> wire::Position {
         wire::Position { group: self.id.0, index: self.machine.last_applied(), position: u32::MAX }
     }
+}
+
+/// Whether the first entry of a leader's term would fit in the log.
+fn has_room_to_lead<D: Disk>(io: &Io<D>) -> bool {
+    io.wal.has_room(NOOP_LENGTH as usize)
 }
 
 /// The head of an AppendEntries with entries.

@@ -78,6 +78,8 @@ pub struct Counters {
     pub moved: u64,
     /// AppendEntries not taken because the disk is full.
     pub appends_refused_full: u64,
+    /// Votes and terms not taken because the disk is full.
+    pub messages_refused_full: u64,
     /// Client frames that were refused as malformed.
     pub bad_frames: u64,
     /// Times a leader here stepped down because its own flushes stopped.

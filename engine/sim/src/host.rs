@@ -201,7 +201,8 @@ impl World {
             Fatal::Conflict { .. } | Fatal::Diverged { .. } => false,
         };
         if !excused {
-            let text = format!("node {} shard {shard} stopped although nothing was done to its disk: {fatal}", node + 1);
+            let text =
+                format!("node {} shard {shard} stopped although nothing was done to its disk: {fatal}", node + 1);
             return Err(Violation::new("no stop without a cause", text));
         }
         let down_us = self.streams.nemesis.magnitude(20_000, 2_000_000);

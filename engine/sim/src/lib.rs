@@ -30,6 +30,8 @@ pub mod history;
 mod host;
 pub mod linearizability;
 mod load;
+#[cfg(feature = "mutants")]
+pub mod mutation;
 mod nemesis;
 mod network;
 mod node;
@@ -38,6 +40,7 @@ mod process;
 mod random;
 mod run;
 pub mod runner;
+pub mod scenario;
 mod sockets;
 mod statistics;
 mod trace;
@@ -52,5 +55,5 @@ pub use trace::TraceMode;
 /// Runs one seed.
 #[must_use]
 pub fn run_seed(seed: u64, mode: TraceMode) -> Outcome {
-    runner::caught(mode, || run::run(plan::Plan::draw(seed), &[], mode))
+    runner::caught(|| run::run(plan::Plan::draw(seed), &[], mode))
 }

@@ -92,7 +92,11 @@ pub(crate) enum Undo {
     Full(usize),
     Overload,
     /// The next half of a flap.
-    Flap { node: usize, period_us: u64, times: u32 },
+    Flap {
+        node: usize,
+        period_us: u64,
+        times: u32,
+    },
 }
 
 /// Draws one action of a class.
@@ -148,7 +152,9 @@ pub(crate) fn draw(fault: Fault, nodes: usize, groups: u32, clients: usize, rand
 fn draw_disk_fault(fault: Fault, target: Target, for_us: u64, random: &mut Random) -> Action {
     let count = random.between(1, 3) as u32;
     match fault {
-        Fault::DiskStall => Action::Stall { target, for_us: *random.pick(&[300_000, 1_000_000, 4_000_000, 10_000_000]) },
+        Fault::DiskStall => {
+            Action::Stall { target, for_us: *random.pick(&[300_000, 1_000_000, 4_000_000, 10_000_000]) }
+        }
         Fault::DiskSlow => Action::SlowDisk { target, slow_us: random.magnitude(1_000, 200_000), for_us },
         Fault::WriteError if random.chance(200_000) => Action::CreateErrors { target, count },
         Fault::WriteError => Action::WriteErrors { target, count },

@@ -388,7 +388,14 @@ impl Network {
     }
 
     /// Keeps a frame that travels on its own and says when it arrives.
-    pub(crate) fn datagram(&mut self, from: usize, to: usize, bytes: Vec<u8>, extra_us: u64, now_us: u64) -> (u64, u64) {
+    pub(crate) fn datagram(
+        &mut self,
+        from: usize,
+        to: usize,
+        bytes: Vec<u8>,
+        extra_us: u64,
+        now_us: u64,
+    ) -> (u64, u64) {
         let name = self.next_datagram;
         self.next_datagram += 1;
         self.datagrams.insert(name, (from, bytes));
@@ -400,11 +407,6 @@ impl Network {
     pub(crate) fn take_datagram(&mut self, name: u64, to: usize) -> Option<(usize, Vec<u8>)> {
         let (from, bytes) = self.datagrams.remove(&name)?;
         (!self.is_blocked(from, to)).then_some((from, bytes))
-    }
-
-    /// Connections that exist.
-    pub(crate) fn count(&self) -> usize {
-        self.links.len()
     }
 }
 

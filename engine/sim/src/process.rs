@@ -108,10 +108,10 @@ impl World {
             Err(error) => return Ok(Err(error)),
         };
         let config = medium.config().clone();
-        let restored =
-            Shard::restore(settings, &consensus, self.plan.limits, config, recovered, SimDisk::default());
-        let machine = restored
-            .map_err(|error| Violation::new("the plan", format!("the consensus settings are out of bounds: {error}")))?;
+        let restored = Shard::restore(settings, &consensus, self.plan.limits, config, recovered, SimDisk::default());
+        let machine = restored.map_err(|error| {
+            Violation::new("the plan", format!("the consensus settings are out of bounds: {error}"))
+        })?;
         let seed = (node as u64 + 1) << 16 | shard as u64;
         let peers = (0..self.plan.nodes).filter(|peer| *peer != node);
         Ok(Ok(Host {

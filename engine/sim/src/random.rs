@@ -81,13 +81,6 @@ impl Random {
         let part = self.below(1_000);
         mean_us.saturating_mul(whole * 1_000 + part) / 1_500
     }
-
-    /// Puts the items in any order.
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
-        for place in (1..items.len()).rev() {
-            items.swap(place, self.below(place as u64 + 1) as usize);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -116,10 +109,5 @@ mod tests {
         }
         assert!((800_000_000..1_200_000_000).contains(&(total_us * 100)), "mean of 1,000: {}", total_us / 10_000);
         assert_eq!(random.weighted(&[0, 0]), None);
-        let mut items: Vec<u32> = (0..50).collect();
-        random.shuffle(&mut items);
-        assert_ne!(items, (0..50).collect::<Vec<_>>());
-        items.sort_unstable();
-        assert_eq!(items, (0..50).collect::<Vec<_>>());
     }
 }

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 
 use ringraft_net::wire::{Consistency, Operation, OperationResult};
 
-use crate::checkers::log_replay::{self, Replayed};
 use crate::checkers::Violation;
+use crate::checkers::log_replay::{self, Replayed};
 use crate::events::Event;
 use crate::history::CallOutcome;
 use crate::load;
@@ -59,12 +59,7 @@ pub(crate) fn run(plan: Plan, script: &[(u64, Action)], mode: TraceMode) -> Outc
     statistics.simulated_us = world.now_us();
     statistics.events = world.trace.events();
     statistics.entries = world.checkers.entries();
-    Outcome {
-        violation,
-        trace_hash: world.trace.digest(),
-        lines: world.trace.lines().cloned().collect(),
-        statistics,
-    }
+    Outcome { violation, trace_hash: world.trace.digest(), lines: world.trace.lines().cloned().collect(), statistics }
 }
 
 fn phases(world: &mut World, script: &[(u64, Action)]) -> Checked {
@@ -207,7 +202,8 @@ fn compare(world: &mut World) -> Checked {
     for medium in &mut world.nodes[place].media {
         for (group, mut entries) in log_replay::read_log(medium)? {
             let committed = world.checkers.committed_terms(group);
-            let same = entries.len() >= committed.len() && entries.iter().zip(committed).all(|(entry, term)| entry.0 == *term);
+            let same =
+                entries.len() >= committed.len() && entries.iter().zip(committed).all(|(entry, term)| entry.0 == *term);
             if !same {
                 let text = format!("the disk of node {} does not hold what group {group} has committed", place + 1);
                 return Err(Violation::new("acknowledged is never lost", text));

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use crate::checkers::Violation;
 use crate::run::Outcome;
 use crate::statistics::Statistics;
-use crate::trace::TraceMode;
 
 thread_local! {
     /// Message and place of the panic under way, kept for the report.
@@ -24,7 +23,7 @@ thread_local! {
 static HOOK: Once = Once::new();
 
 /// Runs `run`; a panic in it becomes a violation.
-pub(crate) fn caught(_mode: TraceMode, run: impl FnOnce() -> Outcome) -> Outcome {
+pub(crate) fn caught(run: impl FnOnce() -> Outcome) -> Outcome {
     HOOK.call_once(|| {
         let usual = panic::take_hook();
         panic::set_hook(Box::new(move |info| {

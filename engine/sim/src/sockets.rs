@@ -102,7 +102,14 @@ impl World {
     }
 
     /// Something came for the dialing side of a link between nodes.
-    pub(crate) fn dialed_part(&mut self, node: usize, incarnation: u32, shard: usize, link: LinkId, part: Part) -> Checked {
+    pub(crate) fn dialed_part(
+        &mut self,
+        node: usize,
+        incarnation: u32,
+        shard: usize,
+        link: LinkId,
+        part: Part,
+    ) -> Checked {
         let now_us = self.now_us();
         let identity = self.identity(node, shard);
         if !self.nodes[node].is(incarnation) {
@@ -178,7 +185,7 @@ impl World {
             }
             let due = self.network.send(link, Side::Dialer, bytes.clone(), now_us);
             host.shard.peers().give_back(to, bytes);
-            for (link, side, at_us) in due {
+            if let Some((link, side, at_us)) = due {
                 self.events.at(at_us, Event::Arrive { link, side });
             }
         }

@@ -14,6 +14,7 @@ mod get;
 mod interrupt;
 mod node;
 mod put;
+mod sim;
 mod status;
 mod wal;
 
@@ -65,6 +66,7 @@ enum Command {
     #[command(subcommand)]
     Wal(wal::Wal),
     Doctor(doctor::Doctor),
+    Sim(sim::Sim),
     Completions(completions::Completions),
 }
 
@@ -104,6 +106,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Wal(arguments) => wal::run(arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Sim(arguments) => sim::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };
     match result {

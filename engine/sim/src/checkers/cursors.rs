@@ -51,7 +51,8 @@ impl Cursors {
             return if ordered { Ok(true) } else { Err(broken(replica, None, now)) };
         };
         let (old, new) = (before.hard_state, now.hard_state);
-        let vote_kept = old.current_term < new.current_term || old.voted_for.is_none() || old.voted_for == new.voted_for;
+        let vote_kept =
+            old.current_term < new.current_term || old.voted_for.is_none() || old.voted_for == new.voted_for;
         let grows = old.current_term <= new.current_term
             && before.durable_hard_state.current_term <= now.durable_hard_state.current_term
             && before.commit_index <= now.commit_index

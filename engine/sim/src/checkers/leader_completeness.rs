@@ -16,7 +16,8 @@ pub(crate) fn check(replica: Replica, view: &GroupView, machine: &Shard<SimDisk>
         let found = machine.term_at(replica.group, index);
         if found != Some(*term) {
             let leads = view.hard_state.current_term;
-            let seen = format!("{replica} leads in term {leads} without the committed entry {term}.{index} ({found:?})");
+            let seen =
+                format!("{replica} leads in term {leads} without the committed entry {term}.{index} ({found:?})");
             return Err(Violation::new("leader completeness", seen));
         }
     }

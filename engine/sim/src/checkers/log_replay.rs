@@ -75,7 +75,8 @@ pub(crate) fn replay(group: u32, entries: &Entries, limits: Limits) -> Result<Re
             if let OutcomeRef::Done(results) = outcome
                 && is_first
             {
-                let results: Vec<OperationResult> = results.iter().map(|result| OperationResult::from(*result)).collect();
+                let results: Vec<OperationResult> =
+                    results.iter().map(|result| OperationResult::from(*result)).collect();
                 outcomes.push((at, results));
             }
         });
@@ -151,7 +152,10 @@ fn apply_plainly(values: &mut Values, operations: &[Operation], results: &[Opera
         // All or nothing: the failed comparison says what it found, the others that they did not happen.
         let same = results.len() == given.len()
             && results.get(failed) == given.get(failed)
-            && results.iter().enumerate().all(|(place, result)| place == failed || *result == OperationResult::NotApplied);
+            && results
+                .iter()
+                .enumerate()
+                .all(|(place, result)| place == failed || *result == OperationResult::NotApplied);
         return if same { Ok(()) } else { Err(differs(at, operations, &given, results)) };
     }
     if given != results {
@@ -166,7 +170,12 @@ fn apply_plainly(values: &mut Values, operations: &[Operation], results: &[Opera
     Ok(())
 }
 
-fn differs(at: Position, operations: &[Operation], expected: &[OperationResult], found: &[OperationResult]) -> Violation {
+fn differs(
+    at: Position,
+    operations: &[Operation],
+    expected: &[OperationResult],
+    found: &[OperationResult],
+) -> Violation {
     let text = format!("at {at:?} {operations:?} gave {found:?}, a plain map gives {expected:?}");
     Violation::new("the state machine applies the log", text)
 }
@@ -202,7 +211,8 @@ pub(crate) fn compare(history: &History, logs: &BTreeMap<u32, Replayed>) -> Chec
                     .and_then(|log| log.effects.get(&(position.index, position.position)))
                     .filter(|(operations, _)| *operations == call.operations);
                 let Some((_, given)) = found else {
-                    let text = format!("call {number} ({call:?}) was acknowledged and is not there; it is at {places:?}");
+                    let text =
+                        format!("call {number} ({call:?}) was acknowledged and is not there; it is at {places:?}");
                     return Err(Violation::new("acknowledged is never lost", text));
                 };
                 if given != results {
@@ -236,7 +246,8 @@ fn effects_by_value(logs: &BTreeMap<u32, Replayed>) -> Result<BTreeMap<&Vec<u8>,
         for ((index, position), (operations, _)) in &log.effects {
             for value in operations.iter().filter_map(value_of) {
                 if let Some(before) = found.insert(value, (*group, *index, *position)) {
-                    let text = format!("{operations:?} was executed at {before:?} and at {:?}", (group, index, position));
+                    let text =
+                        format!("{operations:?} was executed at {before:?} and at {:?}", (group, index, position));
                     return Err(Violation::new("applied exactly once", text));
                 }
             }

@@ -29,7 +29,8 @@ impl StateHashes {
             Some((hash, _)) if hash == view.state_hash => {}
             Some((hash, node)) => {
                 let (here, node) = (view.state_hash, node + 1);
-                let text = format!("{replica} has state {here:016x} at index {index}, node {node} had {hash:016x} there");
+                let text =
+                    format!("{replica} has state {here:016x} at index {index}, node {node} had {hash:016x} there");
                 return Err(Violation::new("equal state at equal index", text));
             }
         }

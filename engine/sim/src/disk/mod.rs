@@ -161,11 +161,6 @@ impl Medium {
         name
     }
 
-    /// Operations that did not end.
-    pub(crate) fn pending(&self) -> usize {
-        self.pending.len()
-    }
-
     /// Whether a pending operation is a read, a write or the making of a segment; `None` when it is gone.
     pub(crate) fn kind(&self, name: u64) -> Option<OperationKind> {
         let (_, operation) = self.pending.iter().find(|(pending, _)| *pending == name)?;

@@ -240,16 +240,25 @@ impl Host {
                 self.stopping.set(true);
                 self.shard.borrow_mut().begin_stop();
                 stopping_ticks += 1;
-                if self.shard.borrow().is_drained() || stopping_ticks > stop_ticks_max {
+                if self.may_end(stopping_ticks) || stopping_ticks > stop_ticks_max {
                     self.finished.raise();
                     return;
                 }
             }
         }
     }
+
+    /// Whether nothing is lost by ending now. The marks at the end of an idle log are waited for only as long as an idle
+    /// log takes.
+    fn may_end(&self, stopping_ticks: u32) -> bool {
+        let shard = self.shard.borrow();
+        shard.is_drained() && (shard.is_marked() || stopping_ticks > MARK_TICKS)
+    }
 }
 
 /// Room for one read at least.
 const READ_BYTES_MIN: usize = 32 << 10;
 const LAST_REPLIES: Duration = Duration::from_millis(20);
+/// An idle log is marked in fewer.
+const MARK_TICKS: u32 = 10;
 const STOP_PATIENCE: Duration = Duration::from_secs(3);

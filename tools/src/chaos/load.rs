@@ -25,6 +25,8 @@ use tokio::task::JoinSet;
 use super::history::is_write;
 
 const HOT_KEYS: u32 = 6;
+/// Keys of one tag live in one group, so that a request can name two of them.
+const TAGS: u32 = 3;
 /// Deadlines of calls.
 const PATIENCES: [Duration; 3] = [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(5)];
 /// Pause of a client between two calls: 2 to this many milliseconds.
@@ -230,8 +232,13 @@ impl Worker {
         format!("{}.{}", self.client, self.values).into_bytes()
     }
 
+    fn hot_key(&mut self, tag: u32) -> Vec<u8> {
+        format!("{{{tag}}}hot-{}", self.random.random_range(0..HOT_KEYS / TAGS)).into_bytes()
+    }
+
     fn choose(&mut self) -> (Vec<Operation>, Consistency) {
-        let key = format!("hot-{}", self.random.random_range(0..HOT_KEYS)).into_bytes();
+        let tag = self.random.random_range(0..TAGS);
+        let key = self.hot_key(tag);
         let operations = match self.random.random_range(0..100) {
             0..30 => vec![Operation::Get { key }],
             30..35 => return (vec![Operation::Get { key }], Consistency::Stale),
@@ -242,7 +249,7 @@ impl Worker {
                 vec![Operation::CompareAndSet { key, expected, value: self.value() }]
             }
             80..85 => {
-                let other = format!("hot-{}", self.random.random_range(0..HOT_KEYS)).into_bytes();
+                let other = self.hot_key(tag);
                 vec![Operation::Get { key: other }, Operation::Put { key, value: self.value() }]
             }
             // Never written again: that it is lost cannot be hidden by a later write.

@@ -80,7 +80,14 @@ impl<'a> Stage<'a> {
         // The smallest log files: they are written with zeros before a node serves.
         let node_arguments = ["--segment-bytes=32MiB", "--segment-pool=1"].map(String::from).to_vec();
         let hosts = network.as_ref().map(Network::hosts).unwrap_or_default();
-        let shape = Shape { nodes: scenario.nodes, groups: 1, shards: 1, base_port: None, hosts, node_arguments };
+        let shape = Shape {
+            nodes: scenario.nodes,
+            groups: scenario.groups,
+            shards: scenario.shards,
+            base_port: None,
+            hosts,
+            node_arguments,
+        };
         let mut cluster = LocalCluster::create(folder, environment.executable, Lifetime::Tied, &shape)?;
         for (id, arguments) in (1..).zip(scenario.node_arguments) {
             cluster.add_arguments(id, arguments)?;
@@ -139,6 +146,24 @@ impl<'a> Stage<'a> {
         self.ids().into_iter().filter(|id| !without.contains(id)).collect()
     }
 
+    /// Nodes that do not run because the scenario wants so.
+    #[must_use]
+    pub fn down(&self) -> Vec<u64> {
+        self.down.iter().copied().collect()
+    }
+
+    /// Those among these nodes that run, or sleep.
+    #[must_use]
+    pub fn running(&self, ids: &[u64]) -> Vec<u64> {
+        ids.iter().copied().filter(|id| !self.down.contains(id)).collect()
+    }
+
+    /// Whether a node sleeps.
+    #[must_use]
+    pub fn is_paused(&self, id: u64) -> bool {
+        self.paused.contains(&id)
+    }
+
     /// The seed of this run.
     #[must_use]
     pub fn seed(&self) -> u64 {
@@ -159,7 +184,7 @@ impl<'a> Stage<'a> {
     /// When nobody leads in time.
     pub fn leader_and_term(&mut self) -> Result<(u64, u64)> {
         self.wait("a leader", ELECTION_PATIENCE, |stage| {
-            let running = stage.others(&stage.down.iter().copied().collect::<Vec<_>>());
+            let running = stage.others(&stage.down());
             Ok(stage.ask(&running).leaders().get(&0).copied())
         })
     }
@@ -231,7 +256,7 @@ impl<'a> Stage<'a> {
     /// Nothing happened that the scenario did not ask for.
     fn check(&mut self) -> Result<()> {
         ensure!(!self.environment.stop.load(Ordering::Relaxed), "interrupted");
-        for id in self.others(&self.down.iter().copied().collect::<Vec<_>>()) {
+        for id in self.others(&self.down()) {
             if let Some(status) = self.cluster.exit_status(id) {
                 bail!("node {id} ended by itself ({status}){}", self.cluster.log_tail(id));
             }
@@ -332,6 +357,7 @@ impl<'a> Stage<'a> {
         let mut total = Lost::default();
         for (id, _) in nodes {
             ensure!(self.cluster.wait_gone(*id, PATIENCE), "node {id} does not go away");
+            self.paused.remove(id);
             let lost = self.disk(*id)?.lost();
             total.sectors += lost.sectors;
             total.kept += lost.kept;
@@ -361,14 +387,16 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Stops a node in order; it must end with exit code 0.
+    /// Stops a node in order; it must end with exit code 0. Says how long that took.
     ///
     /// # Errors
     /// When it does not.
-    pub fn stop_in_order(&mut self, id: u64) -> Result<()> {
+    pub fn stop_in_order(&mut self, id: u64) -> Result<Duration> {
+        let start = Instant::now();
         self.down.insert(id);
         self.cluster.signal(id, Signal::TERM)?;
-        self.expect_exit(id, 0)
+        self.expect_exit(id, 0)?;
+        Ok(start.elapsed())
     }
 
     /// Waits until a node has ended, which it must with this code.
@@ -481,7 +509,7 @@ impl<'a> Stage<'a> {
         for id in std::mem::take(&mut self.paused) {
             self.cluster.signal(id, Signal::CONT)?;
         }
-        for id in self.down.clone() {
+        for id in self.down() {
             self.start(id)?;
         }
         self.serve()

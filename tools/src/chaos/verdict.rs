@@ -72,21 +72,22 @@ fn first(history: &History) -> u64 {
 
 fn wait_for_equal_replicas(stage: &mut Stage<'_>) -> Result<()> {
     let ids = stage.ids();
+    let groups = stage.cluster.file().groups;
     stage.wait("equal replicas", PATIENCE, |stage| {
         let status = stage.ask(&ids);
-        differing(&status)?;
-        Ok(are_equal(&status, ids.len()).then_some(()))
+        (0..groups).try_for_each(|group| differing(&status, group))?;
+        Ok((0..groups).all(|group| are_equal(&status, group, ids.len())).then_some(()))
     })
 }
 
 /// Replicas that applied the same must have the same state, at any time.
-fn differing(status: &ClusterStatus) -> Result<()> {
-    let replicas: Vec<_> = status.replicas(0).collect();
+fn differing(status: &ClusterStatus, group: u32) -> Result<()> {
+    let replicas: Vec<_> = status.replicas(group).collect();
     for (number, (node, replica)) in replicas.iter().enumerate() {
         for (other, twin) in &replicas[..number] {
             ensure!(
                 replica.last_applied != twin.last_applied || replica.state_hash == twin.state_hash,
-                "nodes {other} and {node} differ at index {}: state hashes {} and {}",
+                "nodes {other} and {node} differ in group {group} at index {}: state hashes {} and {}",
                 replica.last_applied,
                 twin.state_hash,
                 replica.state_hash
@@ -96,8 +97,9 @@ fn differing(status: &ClusterStatus) -> Result<()> {
     Ok(())
 }
 
-fn are_equal(status: &ClusterStatus, nodes: usize) -> bool {
-    let states: Vec<_> = status.replicas(0).map(|(_, replica)| (replica.last_applied, replica.last_index)).collect();
+fn are_equal(status: &ClusterStatus, group: u32, nodes: usize) -> bool {
+    let states: Vec<_> =
+        status.replicas(group).map(|(_, replica)| (replica.last_applied, replica.last_index)).collect();
     states.len() == nodes && states.iter().all(|state| *state == states[0] && state.0 == state.1)
 }
 

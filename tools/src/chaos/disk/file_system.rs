@@ -114,7 +114,7 @@ fn errno(error: &io::Error) -> Errno {
 
 /// What a request that met a fault is told.
 fn refused<T>(_fault: Fault) -> io::Result<T> {
-    Err(io::Error::from_raw_os_error(libc::EIO))
+    Err(rustix::io::Errno::IO.into())
 }
 
 /// Answers a request that has no result.

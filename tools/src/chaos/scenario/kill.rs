@@ -9,6 +9,8 @@ use anyhow::{Result, ensure};
 use crate::chaos::stage::{PATIENCE, Stage};
 
 const KEYS: u64 = 100;
+/// Less than the patience of a node that stops with what it has to finish.
+const STOP_WITHIN: Duration = Duration::from_millis(2_500);
 const VALUE_BYTES: usize = 64;
 
 pub(super) fn leader_kill_catchup(stage: &mut Stage<'_>) -> Result<()> {
@@ -89,12 +91,14 @@ pub(super) fn rolling(stage: &mut Stage<'_>) -> Result<()> {
     let mut order = stage.others(&[leader]);
     order.push(leader);
     for id in order {
-        stage.stop_in_order(id)?;
+        let took = stage.stop_in_order(id)?;
+        // Else it gave up waiting for something.
+        ensure!(took < STOP_WITHIN, "node {id} took {took:.2?} to stop in order");
         stage.progress(KEYS)?;
         stage.start(id)?;
         stage.serve()?;
         stage.progress(KEYS)?;
-        stage.note(format!("node {id} is stopped in order and started again; writes go on"));
+        stage.note(format!("node {id} is stopped in order within {took:.2?} and started again; writes go on"));
     }
     Ok(())
 }

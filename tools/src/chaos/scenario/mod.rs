@@ -7,6 +7,7 @@
 mod disk;
 mod full_disk;
 mod kill;
+mod nemesis;
 mod partition;
 mod pause;
 
@@ -24,6 +25,10 @@ pub struct Scenario {
     pub about: &'static str,
     /// Nodes of its cluster.
     pub nodes: u64,
+    /// Its Raft groups.
+    pub groups: u32,
+    /// Executors of each node.
+    pub shards: u16,
     /// What the machine must have.
     pub needs: &'static [Need],
     /// Further arguments of each node.
@@ -37,7 +42,18 @@ pub struct Scenario {
 }
 
 const fn scenario(name: &'static str, about: &'static str, steps: fn(&mut Stage<'_>) -> Result<()>) -> Scenario {
-    Scenario { name, about, nodes: 3, needs: &[], node_arguments: &[], in_short_set: false, loses_writes: false, steps }
+    Scenario {
+        name,
+        about,
+        nodes: 3,
+        groups: 1,
+        shards: 1,
+        needs: &[],
+        node_arguments: &[],
+        in_short_set: false,
+        loses_writes: false,
+        steps,
+    }
 }
 
 impl Scenario {
@@ -59,6 +75,7 @@ impl Scenario {
 }
 
 const NETWORK: &[Need] = &[Need::Network];
+const NETWORK_AND_DISK: &[Need] = &[Need::Network, Need::Disk];
 const DISK: &[Need] = &[Need::Disk];
 
 /// Nodes whose timers run 12 percent fast, right and 12 percent slow.
@@ -135,6 +152,15 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("full-disk", "the leader's disk fills up and is emptied", full_disk::leader).needs(&[Need::Image]),
     scenario("full-disk-follower", "a follower's disk fills up and is emptied", full_disk::follower)
         .needs(&[Need::Image]),
+    scenario("nemesis", "40 random faults of processes, links and disks, one upon another", nemesis::random)
+        .needs(NETWORK_AND_DISK),
+    Scenario {
+        groups: 4,
+        shards: 2,
+        ..scenario("nemesis-groups", "the same on four groups and two shards", nemesis::random)
+    }
+    .needs(NETWORK_AND_DISK),
+    scenario("nemesis-five", "the same on five nodes", nemesis::random).nodes(5).needs(NETWORK_AND_DISK),
 ];
 
 /// The scenario of that name.

@@ -239,8 +239,11 @@ fn value_of(operation: &Operation) -> Option<&Vec<u8>> {
     }
 }
 
+/// Group, index and position in the entry.
+type Where = (u32, Index, u32);
+
 /// Where each written value was executed; a value executed twice is a request applied twice.
-fn effects_by_value(logs: &BTreeMap<u32, Replayed>) -> Result<BTreeMap<&Vec<u8>, (u32, Index, u32)>, Violation> {
+fn effects_by_value(logs: &BTreeMap<u32, Replayed>) -> Result<BTreeMap<&Vec<u8>, Where>, Violation> {
     let mut found = BTreeMap::new();
     for (group, log) in logs {
         for ((index, position), (operations, _)) in &log.effects {

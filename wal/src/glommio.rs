@@ -10,7 +10,6 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -20,18 +19,19 @@ use ::glommio::{GlommioError, allocate_dma_buffer_global};
 
 use crate::config::ValidConfig;
 use crate::disk::{Disk, DiskCompletion, DiskError, DiskOperation, Done, FileNumber};
+use crate::folder;
 use crate::meta::{self, Meta};
 use crate::record::{RecordError, RecordView};
 use crate::recovery::{Recovered, Recovery, RecoveryError};
+
+pub use crate::folder::file_system_of;
 
 /// Aligned memory for direct I/O.
 pub type DmaBuffer = ::glommio::io::DmaBuffer;
 
 /// Zeros and recovery reads go in pieces of this, with an await between them, so that other work goes on.
 const PIECE_BYTES: usize = 1 << 20;
-const LOCK_NAME: &str = "wal.lock";
 const META_TEMPORARY: &str = "wal.meta.new";
-const PROBE_NAME: &str = "wal.probe";
 
 /// How a batch is made durable. Which is faster depends on the device: [`measure`] tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,7 +118,7 @@ pub enum OpenError {
     },
 }
 
-fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+pub(crate) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     move |error| OpenError::Io { operation, path: path.to_owned(), error }
 }
 
@@ -190,10 +190,10 @@ pub async fn open(
     if let Some(parent) = directory.parent() {
         File::open(parent).and_then(|parent| parent.sync_all()).map_err(io_error("flush the folder", parent))?;
     }
-    let lock = lock(directory)?;
-    check_direct_io(directory)?;
+    let lock = folder::lock(directory)?;
+    folder::check_direct_io(directory)?;
     let handle = Directory::open(directory).await.map_err(glommio_error("open the folder", directory))?;
-    let folder = Folder {
+    let opened = Folder {
         path: directory.clone(),
         handle,
         config: config.clone(),
@@ -202,60 +202,14 @@ pub async fn open(
         completions,
         _lock: lock,
     };
-    let file_count = folder.read_meta().await?;
-    folder.open_segments(file_count).await?;
-    folder.make_first_segments().await?;
-    let recovered = folder.recover().await?;
-    Ok(Opened { disk: GlommioDisk(Rc::new(folder)), recovered })
-}
-
-fn lock(directory: &Path) -> Result<File, OpenError> {
-    let path = directory.join(LOCK_NAME);
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(io_error("open the lock file", &path))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked { directory: directory.to_owned() }),
-        Err(fs::TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
+    let file_count = opened.read_meta().await?;
+    if let Some(error) = folder::uncounted(directory, file_count).map_err(io_error("look into", directory))? {
+        return Err(opened.refused(error));
     }
-}
-
-/// Refuses file systems that keep data in memory or cannot open with `O_DIRECT`.
-fn check_direct_io(directory: &Path) -> Result<(), OpenError> {
-    let file_system = file_system_of(directory);
-    let refused = || OpenError::DirectIo { directory: directory.to_owned(), file_system: file_system.clone() };
-    if ["tmpfs", "ramfs", "devtmpfs"].contains(&file_system.as_str()) {
-        return Err(refused());
-    }
-    let path = directory.join(PROBE_NAME);
-    let opened = File::options().create(true).truncate(true).write(true).custom_flags(libc::O_DIRECT).open(&path);
-    let result = match opened {
-        Ok(_) => Ok(()),
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(refused()),
-        Err(error) => Err(io_error("create a file", &path)(error)),
-    };
-    fs::remove_file(&path).ok(); // it may not have been made
-    result
-}
-
-/// The type of the file system a folder is on, from the kernel's list of mounts.
-#[must_use]
-pub fn file_system_of(directory: &Path) -> String {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut best = (0, String::from("unknown"));
-    for line in mounts.lines() {
-        let Some((mount, types)) = line.split_once(" - ") else { continue };
-        let (Some(point), Some(kind)) = (mount.split(' ').nth(4), types.split(' ').next()) else { continue };
-        let point = point.replace("\\040", " ");
-        if directory.starts_with(&point) && point.len() >= best.0 {
-            best = (point.len(), kind.to_owned());
-        }
-    }
-    best.1
+    opened.open_segments(file_count).await?;
+    opened.make_first_segments().await?;
+    let recovered = opened.recover().await?;
+    Ok(Opened { disk: GlommioDisk(Rc::new(opened)), recovered })
 }
 
 fn disk_error(operation: &'static str, file: FileNumber, error: GlommioError<()>) -> DiskError {
@@ -287,7 +241,7 @@ impl Folder {
                 Ok(meta.file_count)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if self.has_segments()? {
+                if folder::has_segments(&self.path).map_err(io_error("read the folder", &self.path))? {
                     return Err(self.refused(RecoveryError::MetaMissing));
                 }
                 self.write_meta(0).await.map_err(glommio_error("write", &path))?;
@@ -295,18 +249,6 @@ impl Folder {
             }
             Err(error) => Err(io_error("read", &path)(error)),
         }
-    }
-
-    /// Whether any segment file is there, also when the first is not.
-    fn has_segments(&self) -> Result<bool, OpenError> {
-        let failed = |error| io_error("read the folder", &self.path)(error);
-        for entry in fs::read_dir(&self.path).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            if Path::new(&name).extension().is_some_and(|extension| extension == "segment") {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// Replaces `wal.meta`: written aside, flushed, renamed, directory flushed.
@@ -579,7 +521,7 @@ impl Measured {
 /// The file system cannot do direct I/O, or has no space.
 pub async fn measure(directory: &Path, block_bytes: usize, rounds: usize) -> Result<Measured, OpenError> {
     const BLOCKS: usize = 64;
-    check_direct_io(directory)?;
+    folder::check_direct_io(directory)?;
     let path = directory.join("wal.measure");
     let failed = || glommio_error("measure", &path);
     let plain = DmaFile::create(&path).await.map_err(failed())?;

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::config::{Config, Identity, ValidConfig};
 use crate::disk::FileNumber;
+use crate::folder;
 use crate::meta::{self, Meta};
 use crate::record::{HardState, Kind};
 use crate::recovery::scan::{self, SegmentScan};
@@ -116,7 +117,10 @@ fn read_meta(directory: &Path) -> Result<(Meta, ValidConfig), InspectError> {
     let path = directory.join(meta::FILE_NAME);
     let meta = match fs::read(&path) {
         Ok(bytes) => Meta::decode(&bytes)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && directory.join(FileNumber(0).to_string()).exists() => {
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                && folder::has_segments(directory).map_err(failed(directory))? =>
+        {
             return Err(RecoveryError::MetaMissing.into());
         }
         Err(error) => return Err(failed(&path)(error)),
@@ -164,6 +168,7 @@ pub fn verify(directory: &Path) -> Result<Report, InspectError> {
         notes: Vec::new(),
         error: None,
     };
+    report.error = folder::uncounted(directory, meta.file_count).map_err(failed(directory))?;
     let mut recovery = Recovery::new(&config, meta.file_count);
     for number in 0..meta.file_count {
         let file = FileNumber(number);

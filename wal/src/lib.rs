@@ -30,6 +30,7 @@ mod buffers;
 pub mod config;
 pub mod disk;
 mod error;
+mod folder;
 pub mod glommio;
 mod group_commit;
 mod index;

@@ -7,7 +7,7 @@ mod common;
 
 use common::{BLOCK, Log, config, identity, patch, refused, small, ten, three_segments};
 use ringraft_wal::meta::Meta;
-use ringraft_wal::{Config, FileNumber, Identity, RecoveryError};
+use ringraft_wal::{Config, FileNumber, Identity, Recovery, RecoveryError};
 
 #[test]
 fn row_16_missing_file() {
@@ -81,4 +81,19 @@ fn row_29_wal_meta() {
     assert!(matches!(meta.check(&other), Err(RecoveryError::Identity { .. })));
     let other = Config { segment_bytes: 64 * BLOCK as u64, ..small() }.validate(identity()).unwrap();
     assert!(matches!(meta.check(&other), Err(RecoveryError::Geometry { field: "wal.segment_bytes", .. })));
+}
+
+#[test]
+fn row_30_a_written_file_that_wal_meta_does_not_count() {
+    let (log, _) = three_segments();
+    let disk = log.crashed();
+    let last = FileNumber(2);
+    assert!(Recovery::holds_batches(&disk.files()[&last]), "the third segment");
+    assert!(!Recovery::holds_batches(&disk.files()[&FileNumber(4)]), "made, counted and never used");
+    let mut recovery = Recovery::new(&log.config, 2);
+    for number in 0..2 {
+        recovery.segment(FileNumber(number), &disk.files()[&FileNumber(number)]).unwrap();
+    }
+    let error = recovery.finish().expect_err("the seal of the second segment names a file that was written to");
+    assert_eq!(error, RecoveryError::Uncounted { file: last, counted: 2 });
 }

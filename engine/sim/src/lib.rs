@@ -29,6 +29,7 @@ mod faults;
 pub mod history;
 mod host;
 pub mod linearizability;
+pub mod matrix;
 mod load;
 #[cfg(feature = "mutants")]
 pub mod mutation;

@@ -12,6 +12,7 @@ mod delete;
 mod doctor;
 mod get;
 mod interrupt;
+mod matrix;
 mod node;
 mod put;
 mod sim;
@@ -65,6 +66,7 @@ enum Command {
     Status(status::Status),
     #[command(subcommand)]
     Wal(wal::Wal),
+    SimMatrix(matrix::Matrix),
     Doctor(doctor::Doctor),
     Sim(sim::Sim),
     Completions(completions::Completions),
@@ -105,6 +107,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Cas(arguments) => cas::run(arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Wal(arguments) => wal::run(arguments),
+        Command::SimMatrix(arguments) => matrix::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),

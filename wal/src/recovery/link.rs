@@ -58,6 +58,11 @@ pub(super) fn link(config: &ValidConfig, scans: &[SegmentScan], file_count: u32)
         let offset = scan.stop_block * config.block_bytes as u64;
         return Err(RecoveryError::Version { file: scan.file, offset, version });
     }
+    if let Some(StopReason::Sealed { next, .. }) = parts.first().map(|part| scans[part.place].stop)
+        && next.0 >= file_count
+    {
+        return Err(RecoveryError::Uncounted { file: next, counted: file_count });
+    }
     Ok(assemble(config, scans, &parts, file_count))
 }
 

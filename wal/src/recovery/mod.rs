@@ -18,6 +18,7 @@ pub(crate) use recovered::Cursor;
 pub use recovered::{Recovered, RecoveredEntry, RecoveredGroup};
 pub use scan::StopReason;
 
+use crate::batch::BatchHeader;
 use crate::config::{Identity, ValidConfig};
 use crate::disk::FileNumber;
 use scan::SegmentScan;
@@ -147,6 +148,16 @@ pub enum RecoveryError {
         /// Files there must be.
         expected: u32,
     },
+    /// A segment file behind those that `wal.meta` counts was written to.
+    #[error(
+        "{file} was written to, but wal.meta counts only {counted} segment files: wal.meta is an old copy. Put the right one back, or replace this replica"
+    )]
+    Uncounted {
+        /// The file.
+        file: FileNumber,
+        /// Files that are counted.
+        counted: u32,
+    },
     /// A segment file has another size than it was made with.
     #[error(
         "{file} has {found} bytes instead of {expected}: it was cut or extended by something else; replace this replica"
@@ -235,6 +246,12 @@ impl Recovery {
     #[must_use]
     pub fn new(config: &ValidConfig, file_count: u32) -> Self {
         Self { config: config.clone(), file_count, scans: BTreeMap::new() }
+    }
+
+    /// Whether a file begins with a batch. One that `wal.meta` does not count must not: it is counted before it is used.
+    #[must_use]
+    pub fn holds_batches(image: &[u8]) -> bool {
+        BatchHeader::decode(image).is_ok()
     }
 
     /// Takes the whole image of one segment file; in any order, one at a time. The image can be dropped afterwards.

@@ -12,3 +12,4 @@ mod failover;
 mod harness;
 mod load;
 mod stale_leader;
+mod storage_faults;

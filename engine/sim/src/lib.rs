@@ -29,8 +29,8 @@ mod faults;
 pub mod history;
 mod host;
 pub mod linearizability;
-pub mod matrix;
 mod load;
+pub mod matrix;
 #[cfg(feature = "mutants")]
 pub mod mutation;
 mod nemesis;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use ringraft_tools::status;
 use ringraft_wal::batch::BatchHeader;
 use ringraft_wal::meta::Meta;
+use ringraft_wal::record;
 
 use crate::client::Session;
 use crate::harness::{TestCluster, eventually, shape};
@@ -67,17 +68,21 @@ impl Snapshot {
     }
 }
 
-/// Where the batches of `0000.segment` stand: first block and blocks of each.
-fn batches(segment: &Path) -> Vec<(usize, usize)> {
+/// Where the batches of `0000.segment` stand: the first block of those that hold something, then of the marks behind them.
+fn batches(segment: &Path) -> (Vec<usize>, Vec<usize>) {
     let mut image = Vec::new();
     File::open(segment).expect("a segment").take(KEPT_BYTES).read_to_end(&mut image).expect("its start");
-    let (mut found, mut at) = (Vec::new(), 0);
+    let (mut content, mut marks, mut at) = (Vec::new(), Vec::new(), 0);
     while let Some(Ok(header)) = image.get(at * BLOCK..).map(BatchHeader::decode) {
-        let blocks = header.blocks(BLOCK) as usize;
-        found.push((at, blocks));
-        at += blocks;
+        if header.body_length as usize == record::HEADER_BYTES {
+            marks.push(at);
+        } else {
+            content.push(at);
+            marks.clear();
+        }
+        at += header.blocks(BLOCK) as usize;
     }
-    found
+    (content, marks)
 }
 
 fn change(path: &Path, offset: usize, bytes: &[u8]) {
@@ -117,12 +122,12 @@ fn meta(data: &Path) -> PathBuf {
     data.join("wal/shard-0/wal.meta")
 }
 
-/// Damage of blocks; `batches` are those of the log, the last is the mark.
-fn block_cases(batches: &[(usize, usize)]) -> Vec<Case> {
+/// Damage of blocks.
+fn block_cases(content: &[usize], marks: &[usize]) -> Vec<Case> {
     let mut cases = Vec::new();
-    let content = batches.len() - 2;
-    for (name, place) in [("first", 0), ("middle", content / 2), ("last but one", content - 1), ("last", content)] {
-        let (block, _) = batches[place];
+    let last = content.len() - 1;
+    for (name, place) in [("first", 0), ("middle", last / 2), ("last but one", last - 1), ("last", last)] {
+        let block = content[place];
         let stops = || Expected::Stops(65, "0000.segment at byte");
         let at = block * BLOCK;
         cases.push(case(format!("{name} batch: bit flip in the head"), stops(), move |data| {
@@ -135,11 +140,11 @@ fn block_cases(batches: &[(usize, usize)]) -> Vec<Case> {
             change(&segment(data, 0), at, &[0; BLOCK]);
         }));
     }
-    let (mark, _) = batches[batches.len() - 1];
+    let mark = marks[marks.len() - 1];
     cases
         .push(case("mark: zeroed", Expected::Serves, move |data| change(&segment(data, 0), mark * BLOCK, &[0; BLOCK])));
     cases.push(case("mark: bit flip", Expected::Serves, move |data| flip(&segment(data, 0), mark * BLOCK + 30)));
-    let (middle, _) = batches[content / 2];
+    let middle = content[last / 2];
     let misdirected = move |data: &Path| {
         let mut block = vec![0; BLOCK];
         let file = File::open(segment(data, 0)).expect("a segment");
@@ -281,15 +286,15 @@ fn damaged_disks_are_recovered_or_refused() {
     std::thread::sleep(REST);
     (1..=3).for_each(|id| cluster.kill(id).expect("it is killed"));
     let snapshots: Vec<Snapshot> = (1..=3).map(|id| Snapshot::of(&cluster.data_directory(id))).collect();
-    let batches = batches(&segment(&cluster.data_directory(2), 0));
-    assert!(batches.len() > KEYS / 2, "{batches:?}");
-    let mut cases = block_cases(&batches);
+    let (content, marks) = batches(&segment(&cluster.data_directory(2), 0));
+    assert!(content.len() > KEYS / 2 && !marks.is_empty(), "{content:?} {marks:?}");
+    let mut cases = block_cases(&content, &marks);
     cases.extend(file_cases());
     for case in &cases {
         try_case(&mut cluster, case);
         restore(&mut cluster, &snapshots);
     }
-    try_two(&mut cluster, &snapshots, batches[batches.len() / 2].0 * BLOCK + 21);
+    try_two(&mut cluster, &snapshots, content[content.len() / 2] * BLOCK + 21);
     cluster.start().expect("all start");
     cluster.serve();
     assert_everything_is_there(&cluster, "all disks as they were");

@@ -24,7 +24,7 @@ const EARLIER_BATCHES: u64 = 150;
 const WRITES: usize = 48;
 
 /// Ticks after the last write, if the cluster comes to rest.
-const IDLE_TICKS: usize = 4;
+const IDLE_TICKS: usize = 12;
 
 /// How the cluster ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

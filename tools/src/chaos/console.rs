@@ -44,6 +44,16 @@ impl Console {
         })
     }
 
+    /// Writes keys from number `first` on until one is not acknowledged; all before the number it returns were.
+    #[must_use]
+    pub fn write_while_it_works(&self, first: u64, count_max: u64, bytes: usize) -> u64 {
+        let mut next = first;
+        while next < first + count_max && self.write(next, AT_ONCE, bytes).is_ok() {
+            next += AT_ONCE;
+        }
+        next
+    }
+
     /// Reads those keys back and compares them.
     ///
     /// # Errors

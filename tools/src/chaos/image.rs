@@ -5,11 +5,12 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+
+use super::program;
 
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(10);
 const FILLER: &str = "filler";
@@ -30,8 +31,8 @@ impl Image {
         fs::create_dir_all(at).with_context(|| format!("cannot make {}", at.display()))?;
         let image = File::create(file).and_then(|image| image.set_len(bytes));
         image.with_context(|| format!("cannot make {}", file.display()))?;
-        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(file))?;
-        run(Command::new("mount").args(["-o", "loop"]).arg(file).arg(at))?;
+        program::run("mkfs.ext4", &["-q", "-F", "-m", "0", &file.to_string_lossy()], "")?;
+        program::run("mount", &["-o", "loop", &file.to_string_lossy(), &at.to_string_lossy()], "")?;
         let mounted = Self { at: at.to_owned(), filler: at.join(FILLER) };
         fs::remove_dir(at.join("lost+found")).context("a new file system has no lost+found")?;
         Ok(mounted)
@@ -63,7 +64,7 @@ impl Drop for Image {
     fn drop(&mut self) {
         // The kernel tears an io_uring down after its process is gone, and holds the files until then.
         let deadline = Instant::now() + UNMOUNT_PATIENCE;
-        while let Err(error) = run(Command::new("umount").arg(&self.at)) {
+        while let Err(error) = program::run("umount", &[&self.at.to_string_lossy()], "") {
             if Instant::now() > deadline {
                 eprintln!("ringraft: {error:#}");
                 return;
@@ -71,11 +72,4 @@ impl Drop for Image {
             thread::sleep(Duration::from_millis(50));
         }
     }
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {name}"))?;
-    ensure!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(())
 }

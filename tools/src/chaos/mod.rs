@@ -25,6 +25,7 @@ pub mod image;
 pub mod journal;
 pub mod load;
 pub mod network;
+mod program;
 pub mod rights;
 pub mod runner;
 pub mod scenario;

@@ -13,13 +13,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 
+use super::program;
 use crate::local_cluster::Host;
 use crate::namespace;
 
@@ -232,42 +231,15 @@ fn names() -> Vec<String> {
 }
 
 fn ip(arguments: &[&str]) -> Result<String> {
-    text_of("ip", arguments, command("ip").args(arguments).stdin(Stdio::null()).output())
+    program::run("ip", arguments, "")
 }
 
-fn ip_batch(namespace: &str, commands: &str) -> Result<()> {
-    fed(command("ip").args(["-n", namespace, "-batch", "-"]), commands).map(|_| ())
+fn ip_batch(namespace: &str, commands: &str) -> Result<String> {
+    program::run("ip", &["-n", namespace, "-batch", "-"], commands)
 }
 
 fn nft(namespace: &str, script: &str) -> Result<String> {
-    namespace::inside(Some(namespace), || fed(command("nft").args(["-f", "-"]), script))
-}
-
-/// `PATH` of a user, even one who may become root, need not hold the folders of the system's programs.
-fn command(name: &str) -> Command {
-    let folders = ["/usr/sbin", "/sbin"];
-    let found = folders.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.exists());
-    Command::new(found.unwrap_or_else(|| name.into()))
-}
-
-/// Runs a program with `input` on its standard input.
-fn fed(command: &mut Command, input: &str) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = child.with_context(|| format!("cannot run {name}"))?;
-    let mut stdin = child.stdin.take().context("no standard input")?;
-    // A program that ends early says why on its standard error.
-    let _ = stdin.write_all(input.as_bytes());
-    drop(stdin);
-    text_of(&name, &[input], child.wait_with_output())
-}
-
-fn text_of(name: &str, arguments: &[&str], output: std::io::Result<Output>) -> Result<String> {
-    let output = output.with_context(|| format!("cannot run {name}"))?;
-    if !output.status.success() {
-        bail!("{name} {}: {}", arguments.join(" ").trim(), String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    namespace::inside(Some(namespace), || program::run("nft", &["-f", "-"], script))
 }
 
 #[cfg(test)]

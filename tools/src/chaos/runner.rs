@@ -200,7 +200,7 @@ impl<'a> Runner<'a> {
 fn remove_data(folder: &Path) -> Result<()> {
     for node in 1..=9 {
         let node = folder.join(format!("cluster/node-{node}"));
-        for part in ["data", "backing"] {
+        for part in ["data", "backing", "backing.removed"] {
             match fs::remove_dir_all(node.join(part)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(error).with_context(|| format!("cannot remove {}", node.join(part).display()));

@@ -361,6 +361,7 @@ impl<'a> Stage<'a> {
             let lost = self.disk(*id)?.lost();
             total.sectors += lost.sectors;
             total.kept += lost.kept;
+            total.names += lost.names;
         }
         self.load()?.mark();
         Ok((before, total))

@@ -5,9 +5,9 @@
 //! as a kernel has them in memory. Nothing is cached by the kernel, so that what a fault changed is seen.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -48,7 +48,7 @@ impl FileSystem {
     }
 
     fn make_file(&self, path: &Path, mode: u32) -> io::Result<(FileAttr, u64)> {
-        File::options().write(true).create(true).truncate(false).mode(mode).open(path)?;
+        self.files.make_file(path, mode)?;
         let attributes = self.attributes(path)?;
         Ok((attributes, self.files.open(attributes.ino.0)?))
     }
@@ -179,28 +179,18 @@ impl Filesystem for FileSystem {
 
     fn mkdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let made = self.files.child(parent.0, name).and_then(|path| {
-            fs::DirBuilder::new().mode(mode & !umask).create(&path)?;
+            self.files.make_folder(&path, mode & !umask)?;
             self.attributes(&path)
         });
         answer_entry(reply, made);
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let removed = self.files.child(parent.0, name).and_then(|path| {
-            fs::remove_file(&path)?;
-            self.files.forget_name(&path);
-            Ok(())
-        });
-        answer(reply, removed);
+        answer(reply, self.files.child(parent.0, name).and_then(|path| self.files.remove(&path)));
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let removed = self.files.child(parent.0, name).and_then(|path| {
-            fs::remove_dir(&path)?;
-            self.files.forget_name(&path);
-            Ok(())
-        });
-        answer(reply, removed);
+        answer(reply, self.files.child(parent.0, name).and_then(|path| self.files.remove_folder(&path)));
     }
 
     fn rename(
@@ -319,11 +309,15 @@ impl Filesystem for FileSystem {
         });
     }
 
-    fn fsyncdir(&self, _request: &Request, _inode: INodeNo, _handle: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        // Names last at once, so there is nothing to lie about.
-        self.queue.push(Kind::Flush, move |fault| match fault {
-            Ok(()) | Err(Fault::Lie) => reply.ok(),
-            Err(fault) => answer(reply, refused(fault)),
+    fn fsyncdir(&self, _request: &Request, inode: INodeNo, _handle: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        let files = Arc::clone(&self.files);
+        self.queue.push(Kind::Flush, move |fault| {
+            let result = match fault {
+                Ok(()) => files.flush_names(inode.0),
+                Err(Fault::Lie) => Ok(()),
+                Err(fault) => refused(fault),
+            };
+            answer(reply, result);
         });
     }
 

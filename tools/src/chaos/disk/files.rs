@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,14 +15,16 @@ use anyhow::{Context, Result};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::names::{Names, Undone};
 use super::unsynced::{Unsynced, Write};
 use super::{Loss, Lost};
 
 /// The inode of the folder itself.
 pub(super) const ROOT: u64 = 1;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    names: Names,
     /// Below the folder, of each inode that has a name.
     paths: BTreeMap<u64, PathBuf>,
     inodes: BTreeMap<PathBuf, u64>,
@@ -36,6 +38,22 @@ struct State {
     lost: Lost,
 }
 
+impl State {
+    fn forget(&mut self, name: &Path) {
+        if let Some(inode) = self.inodes.remove(name) {
+            self.paths.remove(&inode);
+        }
+    }
+
+    fn renamed(&mut self, from: &Path, to: &Path) {
+        self.forget(to);
+        if let Some(inode) = self.inodes.remove(from) {
+            self.inodes.insert(to.to_owned(), inode);
+            self.paths.insert(inode, to.to_owned());
+        }
+    }
+}
+
 /// The files of one disk.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -44,11 +62,20 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn over(folder: &Path) -> Self {
-        let mut state = State { inode_last: ROOT, ..State::default() };
-        state.paths.insert(ROOT, PathBuf::new());
-        state.inodes.insert(PathBuf::new(), ROOT);
-        Self { folder: folder.to_owned(), state: Mutex::new(state) }
+    /// The files of `folder`; what is removed is kept in `aside` for as long as a loss of power could bring it back.
+    pub(super) fn over(folder: &Path, aside: &Path) -> io::Result<Self> {
+        let state = State {
+            names: Names::keeping_in(aside)?,
+            paths: BTreeMap::from([(ROOT, PathBuf::new())]),
+            inodes: BTreeMap::from([(PathBuf::new(), ROOT)]),
+            inode_last: ROOT,
+            handles: BTreeMap::new(),
+            handle_last: 0,
+            unsynced: BTreeMap::new(),
+            chance: None,
+            lost: Lost::default(),
+        };
+        Ok(Self { folder: folder.to_owned(), state: Mutex::new(state) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -70,7 +97,7 @@ impl Files {
     /// The inode of a path that exists, and what is known about it.
     pub(super) fn look_up(&self, path: &Path) -> io::Result<(u64, Metadata)> {
         let metadata = fs::symlink_metadata(path)?;
-        let name = path.strip_prefix(&self.folder).map_err(io::Error::other)?.to_owned();
+        let name = self.below(path)?.to_owned();
         let mut state = self.lock();
         if let Some(inode) = state.inodes.get(&name) {
             return Ok((*inode, metadata));
@@ -154,27 +181,55 @@ impl Files {
         File::options().write(true).open(path)?.set_len(length)
     }
 
-    /// The name is gone.
-    pub(super) fn forget_name(&self, path: &Path) {
-        let Ok(name) = path.strip_prefix(&self.folder) else { return };
-        let mut state = self.lock();
-        if let Some(inode) = state.inodes.remove(name) {
-            state.paths.remove(&inode);
-        }
-    }
-
-    /// A file (not a folder, which nobody here renames) has another name.
-    pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)?;
-        self.forget_name(to);
-        let below = |path: &Path| path.strip_prefix(&self.folder).map(Path::to_owned).map_err(io::Error::other);
-        let (from, to) = (below(from)?, below(to)?);
-        let mut state = self.lock();
-        if let Some(inode) = state.inodes.remove(&from) {
-            state.inodes.insert(to.clone(), inode);
-            state.paths.insert(inode, to);
+    /// Makes a file, if there is none.
+    pub(super) fn make_file(&self, path: &Path, mode: u32) -> io::Result<()> {
+        match File::options().write(true).create_new(true).mode(mode).open(path) {
+            Ok(_) => self.lock().names.made(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Makes a folder.
+    pub(super) fn make_folder(&self, path: &Path, mode: u32) -> io::Result<()> {
+        fs::DirBuilder::new().mode(mode).create(path)?;
+        self.lock().names.made(path);
+        Ok(())
+    }
+
+    /// Removes a file.
+    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.names.remove(path)?;
+        state.forget(self.below(path)?);
+        Ok(())
+    }
+
+    /// Removes a folder.
+    pub(super) fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)?;
+        self.lock().forget(self.below(path)?);
+        Ok(())
+    }
+
+    /// Gives a file (not a folder, which nobody here renames) another name.
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.names.rename(from, to)?;
+        state.renamed(self.below(from)?, self.below(to)?);
+        Ok(())
+    }
+
+    /// A flush of a folder.
+    pub(super) fn flush_names(&self, inode: u64) -> io::Result<()> {
+        let folder = self.path(inode)?;
+        // Without the separator at the end that joining the empty path of the root gives.
+        self.lock().names.flush(&folder.components().collect::<PathBuf>())
+    }
+
+    fn below<'a>(&self, path: &'a Path) -> io::Result<&'a Path> {
+        path.strip_prefix(&self.folder).map_err(io::Error::other)
     }
 
     /// Power is lost.
@@ -187,6 +242,15 @@ impl Files {
         state.lost = Lost::default();
         for (inode, unsynced) in std::mem::take(&mut state.unsynced) {
             self.spare(&mut state, inode, unsynced)?;
+        }
+        let pending = state.names.pending();
+        let kept = state.chance.as_mut().map_or(0, |chance| chance.random_range(0..=pending));
+        state.lost.names = (pending - kept) as u64;
+        for undone in state.names.lose(kept).context("cannot undo changes of names")? {
+            match undone {
+                Undone::Gone(path) => state.forget(self.below(&path)?),
+                Undone::Renamed(from, to) => state.renamed(self.below(&from)?, self.below(&to)?),
+            }
         }
         Ok(())
     }
@@ -229,7 +293,8 @@ mod tests {
     fn what_was_flushed_survives_a_loss_of_power_and_the_rest_does_not() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("file"), b"").unwrap();
-        let files = Files::over(folder.path());
+        let aside = tempfile::tempdir().unwrap();
+        let files = Files::over(folder.path(), aside.path()).unwrap();
         let (inode, _) = files.look_up(&folder.path().join("file")).unwrap();
         let handle = files.open(inode).unwrap();
         files.write(inode, handle, 0, b"flushed", false).unwrap();
@@ -239,7 +304,7 @@ mod tests {
         assert_eq!(files.length(inode, 7), 15);
         files.lose(Loss::All).unwrap();
         files.tear(inode, 7, b" nor this").unwrap();
-        assert_eq!(files.lost(), Lost { sectors: 2, kept: 0 });
+        assert_eq!(files.lost(), Lost { sectors: 2, kept: 0, names: 0 });
         assert_eq!(files.read(inode, handle, 0, 100).unwrap(), b"flushed");
     }
 
@@ -249,7 +314,8 @@ mod tests {
         let (old, new) = (folder.path().join("old"), folder.path().join("new"));
         fs::write(&old, b"").unwrap();
         fs::write(&new, b"replaced").unwrap();
-        let files = Files::over(folder.path());
+        let aside = tempfile::tempdir().unwrap();
+        let files = Files::over(folder.path(), aside.path()).unwrap();
         let (replaced, _) = files.look_up(&new).unwrap();
         let (inode, _) = files.look_up(&old).unwrap();
         let handle = files.open(inode).unwrap();
@@ -259,5 +325,9 @@ mod tests {
         assert!(files.path(replaced).is_err());
         files.flush(inode, handle).unwrap();
         assert_eq!(fs::read(&new).unwrap(), b"x");
+        files.lose(Loss::All).unwrap();
+        assert_eq!(files.lost().names, 1);
+        assert_eq!((fs::read(&old).unwrap(), fs::read(&new).unwrap()), (b"x".to_vec(), b"replaced".to_vec()));
+        assert_eq!(files.look_up(&old).unwrap().0, inode);
     }
 }

@@ -4,7 +4,8 @@
 //! Invariants: a write that no flush covered is kept in memory only, so that losing power loses it; a flush that fails
 //! loses what it covered, as the page caches of ext4, XFS and Btrfs do (Rebello et al., ATC 2020); what a flush covered is
 //! in the folder. Relations: `O_DIRECT` and `O_DSYNC` are taken; a write on an `O_DSYNC` handle is its own flush.
-//! What it does not do: lose names. Making, renaming and removing files, and their preallocated length, last at once.
+//! A name that was made, changed or removed lasts when its folder was flushed after it.
+//! What it does not do: lose preallocated space. The length that it gives to a file lasts at once.
 //!
 //! ```text
 //!   node ── kernel ── FUSE ──▶ FileSystem ──▶ Queue (stall, delay, errors) ──▶ Files: unsynced writes │ folder
@@ -13,6 +14,7 @@
 mod faults;
 mod file_system;
 mod files;
+mod names;
 mod queue;
 mod unsynced;
 
@@ -35,9 +37,10 @@ const UNMOUNT_PATIENCE: Duration = Duration::from_secs(10);
 /// What becomes of writes that no flush covered when power is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// All are lost.
+    /// All are lost, and all changes of names with them.
     All,
-    /// Each sector of 512 bytes is lost or kept by chance, from this seed: torn writes.
+    /// Each sector of 512 bytes is lost or kept by chance, from this seed: torn writes. Of the changes of names the oldest
+    /// are kept.
     SomeSectors(u64),
 }
 
@@ -48,6 +51,8 @@ pub struct Lost {
     pub sectors: u64,
     /// Unsynced sectors that the disk had written all the same.
     pub kept: u64,
+    /// Names made, changed or removed that are as they were before.
+    pub names: u64,
 }
 
 /// A mounted disk.
@@ -69,7 +74,8 @@ impl FaultyDisk {
             fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
         let faults = Arc::new(Faults::default());
-        let files = Arc::new(Files::over(backing));
+        let files = Files::over(backing, &backing.with_extension("removed"));
+        let files = Arc::new(files.with_context(|| format!("cannot use {}", backing.display()))?);
         let file_system = FileSystem::new(Arc::clone(&files), Arc::clone(&faults))?;
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName(String::from("ringraft-chaos")), MountOption::NoAtime];

@@ -2,12 +2,15 @@
 //!
 //! Off the data path.
 
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Error, Result, anyhow, ensure};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use ringraft_engine::exit;
 
-use crate::chaos::disk::{Loss, Settings};
+use crate::chaos::disk::{Loss, Lost, Settings};
 use crate::chaos::stage::{PATIENCE, Stage};
 
 const WRITES: u64 = 100;
@@ -140,6 +143,45 @@ pub(super) fn lying(stage: &mut Stage<'_>) -> Result<()> {
         stage.start(*id)?;
     }
     stage.serve()
+}
+
+const GROWING_BYTES: usize = 64 << 10;
+/// More than the rest of one file of the log takes.
+const GROWING_MAX: u64 = 2_000;
+
+/// Power is lost while files of the log are made: zeros, lengths and names are on their way, not only records.
+pub(super) fn growing(stage: &mut Stage<'_>) -> Result<()> {
+    let mut random = SmallRng::seed_from_u64(stage.seed());
+    let mut written = 0;
+    for round in 1..=4 {
+        let console = stage.short_console()?;
+        let (next, lost) = thread::scope(|scope| {
+            let writer = scope.spawn(|| console.write_while_it_works(written, GROWING_MAX, GROWING_BYTES));
+            let lost = lose_all_at(stage, Duration::from_millis(random.random_range(1_000..5_000)), round);
+            Ok::<_, Error>((writer.join().map_err(|_| anyhow!("a writer panicked"))?, lost?))
+        })?;
+        stage.note(format!(
+            "round {round}: after {} values of {} KiB all nodes lose power, {} unflushed sectors and {} names",
+            next - written,
+            GROWING_BYTES >> 10,
+            lost.sectors,
+            lost.names
+        ));
+        written = next;
+        for id in stage.ids() {
+            stage.start(id)?;
+        }
+        stage.serve()?;
+        stage.console()?.verify(0, written, GROWING_BYTES)?;
+    }
+    stage.progress(WRITES)
+}
+
+fn lose_all_at(stage: &mut Stage<'_>, time: Duration, round: u64) -> Result<Lost> {
+    stage.sleep(time)?;
+    let losses: Vec<(u64, Loss)> = stage.ids().iter().map(|id| (*id, loss_of(stage, round, *id))).collect();
+    let (_, lost) = if round % 2 == 0 { stage.cut_power(&losses)? } else { stage.cut_power_now(&losses)? };
+    Ok(lost)
 }
 
 /// The first round loses everything, the others tear what was being written.

@@ -141,6 +141,9 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("power-loss-leader", "the leader loses power, and what was not flushed, three times", disk::power_loss_leader)
         .needs(DISK)
         .node_arguments(FLUSH_METHODS),
+    scenario("power-loss-growing", "all nodes lose power while their logs grow by new files, four times", disk::growing)
+        .needs(DISK)
+        .node_arguments(FLUSH_METHODS),
     Scenario {
         loses_writes: true,
         ..scenario("lying-disks", "disks that only say they flush lose power: the check must find it", disk::lying)

@@ -107,9 +107,9 @@ impl Names {
                 }
                 (_, Change::Made { path }) => {
                     if path.is_dir() {
-                        fs::remove_dir(&path)?
+                        fs::remove_dir(&path)?;
                     } else {
-                        fs::remove_file(&path)?
+                        fs::remove_file(&path)?;
                     }
                     undone.push(Undone::Gone(path));
                 }

@@ -180,7 +180,7 @@ pub(super) fn growing(stage: &mut Stage<'_>) -> Result<()> {
 fn lose_all_at(stage: &mut Stage<'_>, time: Duration, round: u64) -> Result<Lost> {
     stage.sleep(time)?;
     let losses: Vec<(u64, Loss)> = stage.ids().iter().map(|id| (*id, loss_of(stage, round, *id))).collect();
-    let (_, lost) = if round % 2 == 0 { stage.cut_power(&losses)? } else { stage.cut_power_now(&losses)? };
+    let (_, lost) = if round.is_multiple_of(2) { stage.cut_power(&losses)? } else { stage.cut_power_now(&losses)? };
     Ok(lost)
 }
 

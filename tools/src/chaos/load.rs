@@ -120,18 +120,29 @@ impl Load {
         Some(self.shared.first_after_mark.load(Ordering::Relaxed)).filter(|time| *time != u64::MAX)
     }
 
-    /// Ends the clients and reads every key back that was written. The history has these reads at its end.
+    /// Ends the clients.
     ///
     /// # Errors
-    /// When the clients broke, or something cannot be read.
-    pub fn finish(mut self) -> Result<History> {
+    /// When they broke.
+    pub fn stop(mut self) -> Result<History> {
         self.shared.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().context("the clients have ended before")?;
-        let mut calls = thread.join().map_err(|_| anyhow!("a client panicked"))??;
-        let keys = keys_of(&calls);
-        let reads = runtime()?.block_on(read_back(&self.shared, &self.endpoints, self.clients, &keys))?;
-        calls.extend(reads);
+        let calls = thread.join().map_err(|_| anyhow!("a client panicked"))??;
         Ok(History { calls })
+    }
+
+    /// Ends the clients and reads every key back that was written. The history has these reads at its end, unless
+    /// something cannot be read, which the second result says.
+    ///
+    /// # Errors
+    /// When the clients broke.
+    pub fn finish(self) -> Result<(History, Result<()>)> {
+        let (shared, endpoints, clients) = (Arc::clone(&self.shared), self.endpoints.clone(), self.clients);
+        let mut history = self.stop()?;
+        let keys = keys_of(&history.calls);
+        let reads = runtime()?.block_on(read_back(&shared, &endpoints, clients, &keys));
+        let result = reads.map(|reads| history.calls.extend(reads));
+        Ok((history, result))
     }
 }
 

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tempfile::TempDir;
 
+use super::history;
 use super::journal::{Journal, Step, milliseconds};
 use super::network::{Member, Network};
 use super::rights::Need;
@@ -18,6 +19,9 @@ use super::scenario::Scenario;
 use super::stage::{Environment, Stage};
 use super::verdict::{self, NotLinearizable, Summary};
 use crate::namespace;
+
+/// The file of all calls.
+pub(super) const HISTORY: &str = "history.jsonl";
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -132,27 +136,8 @@ impl<'a> Runner<'a> {
         let (folder, temporary) = self.folder(scenario, run)?;
         let environment = Environment { seed, ..self.environment };
         let journal = Journal::begin(self.quiet);
-        let performed = perform(scenario, environment, &folder, journal);
-        let failure = match performed {
-            Ok(performance) => {
-                result.elapsed_ms = performance.elapsed_ms;
-                result.failovers_ms = performance.failovers_ms;
-                result.steps = performance.steps;
-                match (performance.judged, scenario.loses_writes) {
-                    (Ok(summary), false) => {
-                        result.summary = Some(summary);
-                        None
-                    }
-                    (Ok(_), true) => Some(anyhow!("acknowledged writes were lost and the check did not find it")),
-                    (Err(error), true) if error.is::<NotLinearizable>() => {
-                        result.steps.push(Step { elapsed_ms: result.elapsed_ms, text: format!("found: {error:#}") });
-                        None
-                    }
-                    (Err(error), _) => Some(error),
-                }
-            }
-            Err(error) => Some(error),
-        };
+        let performance = perform(scenario, environment, &folder, journal);
+        let failure = performance.and_then(|performance| settle(scenario, performance, &mut result)).err();
         result.verdict = if failure.is_none() { Verdict::Ok } else { Verdict::Failed };
         result.reason = failure.map(|error| format!("{error:#}"));
         self.keep(&mut result, &folder, temporary)?;
@@ -174,7 +159,9 @@ impl<'a> Runner<'a> {
             let folder = folder.with_context(|| format!("cannot make a folder in {}", self.parent.display()))?;
             return Ok((folder.path().to_owned(), Some(folder)));
         };
-        let folder = out.join(format!("{}-{run}", scenario.name));
+        // Results of before stay.
+        let folders = (run..).map(|number| out.join(format!("{}-{number}", scenario.name)));
+        let folder = folders.into_iter().find(|folder| !folder.exists()).context("no number is free")?;
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         Ok((folder, None))
     }
@@ -194,6 +181,22 @@ impl<'a> Runner<'a> {
         let path = folder.join("result.json");
         fs::write(&path, serde_json::to_vec_pretty(result)?).with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// Takes over what a run gave; an error is why it failed.
+fn settle(scenario: &Scenario, performance: Performance, result: &mut RunResult) -> Result<()> {
+    result.elapsed_ms = performance.elapsed_ms;
+    result.failovers_ms = performance.failovers_ms;
+    result.steps = performance.steps;
+    match performance.judged {
+        Ok(_) if scenario.loses_writes => bail!("acknowledged writes were lost and the check did not find it"),
+        Ok(summary) => result.summary = Some(summary),
+        Err(error) if scenario.loses_writes && error.is::<NotLinearizable>() => {
+            result.steps.push(Step { elapsed_ms: result.elapsed_ms, text: format!("found: {error:#}") });
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// The disks of the nodes, which nobody needs after a run that passed.
@@ -229,6 +232,9 @@ fn perform(scenario: &Scenario, environment: Environment<'_>, folder: &Path, jou
     namespace::inside(namespace.as_deref(), || {
         let mut stage = Stage::set(scenario, environment, &folder.join("cluster"), network, journal)?;
         let judged = (scenario.steps)(&mut stage).and_then(|()| verdict::judge(&mut stage, folder));
+        if let Some(load) = stage.load.take() {
+            history::save(&load.stop()?, &folder.join(HISTORY))?;
+        }
         let elapsed_ms = milliseconds(stage.journal.elapsed());
         let (failovers_ms, steps) = (stage.failovers_ms.clone(), stage.journal.steps().to_vec());
         Ok(Performance { judged, elapsed_ms, failovers_ms, steps })

@@ -262,7 +262,7 @@ impl<'a> Stage<'a> {
             }
         }
         if self.load.as_ref().is_some_and(Load::has_failed) {
-            let ended = self.load.take().map(Load::finish);
+            let ended = self.load.take().map(Load::stop);
             bail!("the load ended by itself: {:?}", ended.and_then(Result::err));
         }
         Ok(())

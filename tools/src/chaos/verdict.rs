@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use ringraft_sim::history::History;
 
 use super::history::{self, Checked, Counts};
-use super::load::Load;
+use super::runner::HISTORY;
 use super::stage::{PATIENCE, Stage};
 use crate::status::ClusterStatus;
 
@@ -53,8 +53,9 @@ pub fn judge(stage: &mut Stage<'_>, folder: &Path) -> Result<Summary> {
     let packets_dropped = stage.network.as_ref().map_or(Ok(0), super::network::Network::dropped)?;
     let disk_faults = stage.disks.values().map(super::disk::FaultyDisk::faults_met).sum();
     let end = stage.load()?.now();
-    let history = stage.load.take().map_or(Ok(History::default()), Load::finish)?;
-    history::save(&history, &folder.join("history.jsonl"))?;
+    let (history, read_back) = stage.load.take().context("the load was stopped before")?.finish()?;
+    history::save(&history, &folder.join(HISTORY))?;
+    read_back?;
     let counts = Counts::of(&history);
     let longest_gap_ms = history::longest_gap(&history, first(&history), end) / 1_000_000;
     stage.note(format!("all mended; {} calls, {} of them with unknown outcome", counts.calls, counts.unknown));

@@ -3,7 +3,7 @@
 //! Off the data path.
 //! Invariants: no value is written twice, so that a read tells which write it saw; a call whose outcome the client library
 //! does not know stays unknown; times come from one monotonic clock. Calls have short, middling and long deadlines, so that
-//! under a fault some end unknown and some are carried over it.
+//! under a fault some end unknown and some are carried over it; every third client has no session.
 //! What it does not do: judge. `verdict` does.
 
 use std::collections::BTreeMap;
@@ -172,8 +172,8 @@ fn run(shared: &Arc<Shared>, endpoints: &[String], clients: u32, seed: u64) -> R
     })
 }
 
-async fn connect(endpoints: &[String], seed: u64) -> Result<Client> {
-    let options = Options { request_timeout: CONNECT_PATIENCE, seed, ..Options::default() };
+async fn connect(endpoints: &[String], seed: u64, sessions: bool) -> Result<Client> {
+    let options = Options { request_timeout: CONNECT_PATIENCE, seed, sessions, ..Options::default() };
     Client::connect(endpoints, options).await.context("a client cannot connect")
 }
 
@@ -224,7 +224,8 @@ impl Worker {
     }
 
     async fn work(mut self, endpoints: &[String]) -> Result<Vec<Call>> {
-        let client = connect(endpoints, self.seed).await?;
+        // Every third client does without exactly-once: what it sent and lost the answer of stays unknown.
+        let client = connect(endpoints, self.seed, self.client % 3 != 2).await?;
         let mut calls = Vec::new();
         while !self.shared.stop.load(Ordering::Relaxed) {
             let (operations, consistency) = self.choose();
@@ -307,7 +308,7 @@ fn keys_of(calls: &[Call]) -> Vec<Vec<u8>> {
 }
 
 async fn read_back(shared: &Arc<Shared>, endpoints: &[String], number: u32, keys: &[Vec<u8>]) -> Result<Vec<Call>> {
-    let client = connect(endpoints, u64::from(number)).await?;
+    let client = connect(endpoints, u64::from(number), true).await?;
     let mut calls = Vec::with_capacity(keys.len());
     for keys in keys.chunks(READERS) {
         let mut tasks = JoinSet::new();

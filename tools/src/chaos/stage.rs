@@ -78,7 +78,8 @@ impl<'a> Stage<'a> {
         journal: Journal,
     ) -> Result<Self> {
         // The smallest log files: they are written with zeros before a node serves.
-        let node_arguments = ["--segment-bytes=32MiB", "--segment-pool=1"].map(String::from).to_vec();
+        let arguments = ["--segment-bytes=32MiB", "--segment-pool=1"].iter().chain(scenario.arguments);
+        let node_arguments = arguments.copied().map(String::from).collect();
         let hosts = network.as_ref().map(Network::hosts).unwrap_or_default();
         let shape = Shape {
             nodes: scenario.nodes,

@@ -31,6 +31,8 @@ pub struct Scenario {
     pub shards: u16,
     /// What the machine must have.
     pub needs: &'static [Need],
+    /// Further arguments of all nodes.
+    pub arguments: &'static [&'static str],
     /// Further arguments of each node.
     pub node_arguments: &'static [&'static [&'static str]],
     /// Whether it is part of the short set.
@@ -49,6 +51,7 @@ const fn scenario(name: &'static str, about: &'static str, steps: fn(&mut Stage<
         groups: 1,
         shards: 1,
         needs: &[],
+        arguments: &[],
         node_arguments: &[],
         in_short_set: false,
         loses_writes: false,
@@ -63,6 +66,10 @@ impl Scenario {
 
     const fn needs(self, needs: &'static [Need]) -> Self {
         Self { needs, ..self }
+    }
+
+    const fn arguments(self, arguments: &'static [&'static str]) -> Self {
+        Self { arguments, ..self }
     }
 
     const fn node_arguments(self, node_arguments: &'static [&'static [&'static str]]) -> Self {
@@ -82,8 +89,22 @@ const DISK: &[Need] = &[Need::Disk];
 const SKEWED: &[&[&str]] = &[&["--tick-ms=22"], &["--tick-ms=25"], &["--tick-ms=28"]];
 
 /// A flush apart from the write, so that it can fail alone.
-const FDATASYNC: &[&[&str]] =
-    &[&["--flush-method=fdatasync"], &["--flush-method=fdatasync"], &["--flush-method=fdatasync"]];
+const FDATASYNC: &[&str] = &["--flush-method=fdatasync"];
+/// What a follower missed is read from the log, not from memory.
+const SMALL_CACHE: &[&str] = &["--cache-bytes-max=1MiB"];
+/// Every bound is met all the time.
+const TIGHT: &[&str] = &[
+    "--cache-bytes-max=1MiB",
+    "--batch-bytes-max=128KiB",
+    "--entry-bytes-max=4KiB",
+    "--append-bytes-max=4KiB",
+    "--inflight-bytes-max=4KiB",
+    "--uncommitted-bytes-max=4KiB",
+    "--proposals-max=4",
+    "--sessions-max=3",
+    "--session-window-max=1",
+    "--flushes-in-flight-max=1",
+];
 /// Both methods.
 const FLUSH_METHODS: &[&[&str]] = &[&["--flush-method=fdatasync"], &["--flush-method=dsync"], &["--flush-method=auto"]];
 
@@ -129,7 +150,7 @@ pub const SCENARIOS: &[Scenario] = &[
         .needs(DISK),
     scenario("flush-failure", "a flush of the leader's disk fails, then one of a follower's", disk::flush_failure)
         .needs(DISK)
-        .node_arguments(FDATASYNC)
+        .arguments(FDATASYNC)
         .short(),
     scenario("write-failure", "a write of the leader's disk fails", disk::write_failure).needs(DISK),
     scenario("read-failure", "a node starts on a disk that cannot be read, then on one that can", disk::read_failure)
@@ -151,7 +172,8 @@ pub const SCENARIOS: &[Scenario] = &[
     .needs(DISK)
     .short(),
     scenario("slow-follower-recovery", "a follower that missed much comes back with a slow disk", disk::slow_recovery)
-        .needs(DISK),
+        .needs(DISK)
+        .arguments(SMALL_CACHE),
     scenario("full-disk", "the leader's disk fills up and is emptied", full_disk::leader).needs(&[Need::Image]),
     scenario("full-disk-follower", "a follower's disk fills up and is emptied", full_disk::follower)
         .needs(&[Need::Image]),
@@ -163,6 +185,9 @@ pub const SCENARIOS: &[Scenario] = &[
         ..scenario("nemesis-groups", "the same on four groups and two shards", nemesis::random)
     }
     .needs(NETWORK_AND_DISK),
+    scenario("nemesis-tight", "the same on nodes whose bounds are all but closed", nemesis::random)
+        .needs(NETWORK_AND_DISK)
+        .arguments(TIGHT),
     scenario("nemesis-five", "the same on five nodes", nemesis::random).nodes(5).needs(NETWORK_AND_DISK),
 ];
 

@@ -137,6 +137,14 @@ impl Network {
         })
     }
 
+    /// Removes the cuts among these.
+    ///
+    /// # Errors
+    /// When the rules cannot be set.
+    pub fn heal_among(&mut self, members: &[Member]) -> Result<()> {
+        self.set(|cuts| cuts.retain(|(from, to)| !members.contains(from) || !members.contains(to)))
+    }
+
     /// Removes all cuts.
     ///
     /// # Errors

@@ -499,21 +499,35 @@ impl<'a> Stage<'a> {
         Console::connect(&self.cluster.file().endpoints(), SHORT_PATIENCE)
     }
 
+    /// Mends these nodes, their disks, the links among them and those to the clients; the others stay as they are.
+    ///
+    /// # Errors
+    /// When something cannot be mended.
+    pub fn mend(&mut self, ids: &[u64]) -> Result<()> {
+        let members: Vec<Member> = ids.iter().copied().map(Member::Node).chain([Member::Clients]).collect();
+        if let Some(network) = &mut self.network {
+            network.heal_among(&members)?;
+        }
+        for id in ids {
+            if let Some(disk) = self.disks.get(id) {
+                disk.power_on();
+            }
+            if self.paused.remove(id) {
+                self.cluster.signal(*id, Signal::CONT)?;
+            }
+            if self.down.contains(id) {
+                self.start(*id)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Mends everything the scenario left broken.
     ///
     /// # Errors
     /// When something cannot be mended.
     pub fn heal(&mut self) -> Result<()> {
-        if let Some(network) = &mut self.network {
-            network.heal()?;
-        }
-        self.disks.values().for_each(FaultyDisk::power_on);
-        for id in std::mem::take(&mut self.paused) {
-            self.cluster.signal(id, Signal::CONT)?;
-        }
-        for id in self.down() {
-            self.start(id)?;
-        }
+        self.mend(&self.ids())?;
         self.serve()
     }
 

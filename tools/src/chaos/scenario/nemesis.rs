@@ -54,16 +54,28 @@ fn fault(stage: &mut Stage<'_>, random: &mut SmallRng) -> Result<String> {
             disk(stage, node, Settings { delay, ..Settings::default() }, &format!("is slower by {delay:?}"))
         }
         74..80 => disk(stage, node, Settings::default(), "is in order"),
-        80..88 => {
+        80..85 => {
             stage.network()?.heal()?;
             Ok(String::from("all links are mended"))
         }
-        88..95 if !down.is_empty() => start(stage, &down[..1]),
+        85..90 if !down.is_empty() => start(stage, &down[..1]),
+        90..96 => serve_with_a_majority(stage, random),
         _ => {
             stage.heal()?;
             Ok(String::from("everything is mended"))
         }
     }
+}
+
+/// Mends a majority by chance; the others stay as they are, and must not keep it from serving.
+fn serve_with_a_majority(stage: &mut Stage<'_>, random: &mut SmallRng) -> Result<String> {
+    let mut ids = stage.ids();
+    ids.shuffle(random);
+    ids.truncate(ids.len() / 2 + 1);
+    let mark = stage.load()?.mark();
+    stage.mend(&ids)?;
+    let took = stage.first_write(mark).with_context(|| format!("with nodes {ids:?} in order and connected"))?;
+    Ok(format!("nodes {ids:?} are in order and connected; first write acknowledged after {took:.2?}"))
 }
 
 fn kill(stage: &mut Stage<'_>, ids: &[u64]) -> Result<String> {

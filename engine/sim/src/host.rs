@@ -39,6 +39,7 @@ impl World {
         let tick_us = place.tick_us;
         let Some(host) = place.host(incarnation, shard) else { return Ok(()) };
         host.shard.tick();
+        self.checkers.tick(node, shard, &host.shard)?;
         self.events.after(tick_us, Event::Tick { node, incarnation, shard });
         self.hand_to_disk(node, shard);
         self.raise(node, shard);

@@ -19,7 +19,7 @@ const KEYS_PER_TAG: u64 = 3;
 /// Values remembered for comparing.
 const KNOWN_MAX: usize = 64;
 /// During overload a client asks so many times as often, and lets so many times as much be outstanding.
-const OVERLOAD: u64 = 25;
+const OVERLOAD: u64 = 12;
 
 /// The part of a client that thinks of requests.
 pub(crate) struct Asking {

@@ -264,6 +264,11 @@ impl Plan {
         self.wal.clone().validate(identity).expect("the plan keeps the bounds of the log")
     }
 
+    /// Ticks without progress of the own disk after which a leader gives up.
+    pub(crate) fn disk_stall_ticks(&self) -> u32 {
+        self.ticks(2 * SECOND_US)
+    }
+
     /// A time in ticks of the nominal clock.
     pub(crate) fn ticks(&self, time_us: u64) -> u32 {
         time_us.div_ceil(self.tick_us).max(1) as u32

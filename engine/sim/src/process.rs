@@ -140,7 +140,7 @@ impl World {
             connections_max: plan.connections_max,
             reply_bytes_max: plan.reply_bytes_max,
             peer_queue_bytes_max: plan.peer_queue_bytes_max,
-            disk_stall_ticks: plan.ticks(2_000_000),
+            disk_stall_ticks: plan.disk_stall_ticks(),
             digest_ticks: plan.ticks(1_000_000),
             first_election_ticks: FIRST_ELECTION_TICKS,
         }

@@ -16,6 +16,7 @@ use crate::checkers::Violation;
 use crate::checkers::log_replay::{self, Replayed};
 use crate::events::Event;
 use crate::history::CallOutcome;
+use crate::linearizability;
 use crate::load;
 use crate::nemesis::Action;
 use crate::node::Lost;
@@ -244,13 +245,16 @@ fn compare_reads(world: &World, logs: &BTreeMap<u32, Replayed>) -> Checked {
     Ok(())
 }
 
-/// The place of the linearizability checker: the history of the run is complete here.
-fn check_linearizability(world: &World) -> Checked {
+/// The answers of all clients fit one order of their calls.
+fn check_linearizability(world: &mut World) -> Checked {
     let unfinished = world.history.calls.iter().filter(|call| call.ended.is_none()).count() as u64;
     let restarted = world.clients.iter().any(|client| client.generation > 0);
     if unfinished > 0 && !restarted {
         let text = format!("{unfinished} calls of clients that never stopped have no end");
         return Err(Violation::new("every call ends", text));
     }
+    let summary = linearizability::check(&world.history);
+    let summary = summary.map_err(|violation| Violation::new("linearizability", violation.to_string()))?;
+    world.statistics.undecided += summary.undecided as u64;
     Ok(())
 }

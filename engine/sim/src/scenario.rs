@@ -189,7 +189,7 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("flapping", 60, five, flapping, "a node comes and goes every 400 ms"),
     scenario("clients-cut-from-leader", 50, three, clients_cut_from_leader, "clients do not reach the leader"),
     scenario("clock-skew", 60, skewed, rolling_restart, "clocks 10% slow and fast, nodes restart one by one"),
-    scenario("overload", 30, busy, overload, "clients ask 25 times as much for 4 s"),
+    scenario("overload", 30, busy, overload, "clients ask 12 times as much for 4 s"),
     scenario("rolling-restart", 60, three, rolling_restart, "nodes are killed one by one"),
     scenario("graceful-stops", 60, three, graceful_stops, "leaders are asked to stop"),
     scenario("lagging-follower", 90, small_cache, lagging_follower, "a follower is away and catches up from disks"),

@@ -46,6 +46,8 @@ counters! {
     unknown;
     /// Calls the client's own bounds refused.
     refused_by_client;
+    /// Components of keys whose linearizability could not be decided within the checker's bound.
+    undecided;
     /// Times a replica became leader.
     elections;
     /// Processes that recovered and served.

@@ -12,7 +12,9 @@
 //! | equal state hash at equal index | `state_hash` | every turn |
 //! | what was durable is there after a crash | `durability` | every start |
 //! | queues and tables stay within their bounds | `bounds` | every turn |
+//! | a leader whose disk stands still gives up | `stalled_leader` | every tick |
 //! | acknowledged is never lost, refused never happened, applied once | `log_replay` | end |
+//! | the answers of all clients fit one order | `crate::linearizability` | end |
 //!
 //! Invariant: a checker only reads; it never changes what happens next.
 
@@ -24,6 +26,7 @@ mod election_safety;
 mod leader_completeness;
 mod log_matching;
 pub(crate) mod log_replay;
+mod stalled_leader;
 mod state_hash;
 
 use std::fmt;
@@ -88,6 +91,7 @@ pub(crate) struct Checkers {
     cursors: cursors::Cursors,
     durability: durability::Durability,
     bounds: bounds::Bounds,
+    stalled: stalled_leader::StalledLeader,
 }
 
 impl Checkers {
@@ -100,6 +104,7 @@ impl Checkers {
             cursors: cursors::Cursors::new(nodes, groups, usize::from(plan.shards)),
             durability: durability::Durability::new(nodes, groups),
             bounds: bounds::Bounds::new(plan),
+            stalled: stalled_leader::StalledLeader::new(plan),
         }
     }
 
@@ -126,6 +131,11 @@ impl Checkers {
         Ok(seen)
     }
 
+    /// Looks at a shard after one of its ticks.
+    pub(crate) fn tick(&mut self, node: usize, shard: usize, machine: &Shard<SimDisk>) -> Checked {
+        self.stalled.tick(node, shard, machine)
+    }
+
     /// A process is gone: what it had reported durable must be there when it comes back.
     pub(crate) fn process_ends<'a>(&mut self, node: usize, shards: impl Iterator<Item = &'a Shard<SimDisk>>) {
         for machine in shards {
@@ -143,6 +153,7 @@ impl Checkers {
     ) -> Checked {
         self.cursors.restart(node);
         self.committed.restart(node);
+        self.stalled.restart(node);
         for machine in shards {
             for view in machine.group_views() {
                 self.durability.check(Replica { node, group: view.group }, &view, machine)?;

@@ -25,9 +25,8 @@ impl World {
         let pause_us = 1 + random.waiting_us(self.plan.fault_pause_us);
         self.events.after(pause_us, Event::Nemesis);
         let Some(class) = random.weighted(&self.plan.faults) else { return Ok(()) };
-        let (nodes, groups, clients) = (self.plan.nodes, self.plan.groups, self.plan.load.clients);
         let fault = Fault::ALL[class];
-        let action = nemesis::draw(fault, nodes, groups, clients, random);
+        let action = nemesis::draw(fault, &self.plan, random);
         *self.statistics.faults.entry(fault).or_default() += 1;
         self.act(action)
     }

@@ -68,11 +68,13 @@ impl World {
         if let Some(fatal) = fatal {
             return self.failed(node, shard, &fatal);
         }
-        self.nodes[node].trip(Trap::BeforeSend);
-        if self.nodes[node].is_tripped() {
+        if self.nodes[node].trap.is_some_and(|set| set.trap == Trap::BeforeSend) {
             return self.spring(node);
         }
         self.send_all(node, shard)?;
+        if self.nodes[node].is_tripped() {
+            return self.spring(node);
+        }
         if again && let Some(host) = self.nodes[node].host(incarnation, shard) {
             host.turn_scheduled = true;
             self.events.after(NEXT_SLICE_US, Event::Turn { node, incarnation, shard });
@@ -89,6 +91,9 @@ impl World {
         if seen.elected {
             self.note(format_args!("n{} shard {shard} leads {}", node + 1, seen.text));
             self.nodes[node].trip(Trap::Elected);
+        }
+        if seen.voting {
+            self.nodes[node].trip(Trap::Voted);
         }
         Ok(())
     }
@@ -122,6 +127,7 @@ impl World {
                 OperationKind::Read => (pace.read_us, None),
                 OperationKind::Create => (pace.create_us, Some(Trap::SegmentStarted)),
             };
+            let mean_us = mean_us * self.plan.disk_percent[node] / 100;
             let random = &mut self.streams.disk;
             let extra_us = random.below(self.nodes[node].trouble.slow_us + 1);
             let delay_us = mean_us / 4 + random.waiting_us(mean_us) + extra_us;
@@ -206,7 +212,8 @@ impl World {
                 format!("node {} shard {shard} stopped although nothing was done to its disk: {fatal}", node + 1);
             return Err(Violation::new("no stop without a cause", text));
         }
-        let down_us = self.streams.nemesis.magnitude(20_000, 2_000_000);
+        let (low, high) = self.plan.away_us;
+        let down_us = self.streams.nemesis.magnitude(low, high);
         self.end_process(node, Ending::Killed, Some(down_us))
     }
 

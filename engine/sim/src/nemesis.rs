@@ -6,7 +6,7 @@
 
 use crate::disk::{Damage, Ending};
 use crate::node::Trap;
-use crate::plan::Fault;
+use crate::plan::{Fault, Plan};
 use crate::random::Random;
 
 /// Which node an action is meant for.
@@ -100,9 +100,10 @@ pub(crate) enum Undo {
 }
 
 /// Draws one action of a class.
-pub(crate) fn draw(fault: Fault, nodes: usize, groups: u32, clients: usize, random: &mut Random) -> Action {
+pub(crate) fn draw(fault: Fault, plan: &Plan, random: &mut Random) -> Action {
+    let (nodes, groups, clients) = (plan.nodes, plan.groups, plan.load.clients);
     let target = draw_target(nodes, groups, random);
-    let down_us = random.magnitude(20_000, 8_000_000);
+    let down_us = random.magnitude(plan.away_us.0, plan.away_us.1);
     let for_us = random.magnitude(50_000, 6_000_000);
     let ending = if random.chance(500_000) { Ending::Killed } else { Ending::PowerLost };
     let first = random.below(nodes as u64) as usize;

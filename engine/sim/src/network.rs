@@ -239,13 +239,15 @@ impl Network {
         }
     }
 
-    /// One side lost its power: nothing of it arrives any more, and the other side learns of it by its keepalive probes.
+    /// One side lost its power: some of what it sent was already on the wire, nothing more arrives, and the other side learns
+    /// of it by its keepalive probes.
     pub(crate) fn fall_silent(&mut self, id: LinkId, side: Side, now_us: u64) -> Option<Due> {
         let link = self.links.get_mut(&id)?;
         if !link.has_left(side.other()) {
             let stream = link.stream(side.other());
-            stream.parts.clear();
-            stream.bytes = 0;
+            let kept = self.random.below(stream.parts.len() as u64 + 1) as usize;
+            stream.parts.truncate(kept);
+            stream.bytes = stream.parts.iter().map(|(_, part)| part_bytes(part)).sum();
             stream.last_us = stream.last_us.max(now_us + KEEPALIVE_US);
         }
         self.leave(id, side, now_us)

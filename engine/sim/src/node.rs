@@ -73,6 +73,8 @@ pub(crate) enum Trap {
     SegmentStarted,
     /// A segment is there, and the process was not told.
     SegmentDone,
+    /// It gave a vote, or took over a term, that is not on disk yet.
+    Voted,
     /// It became leader of a group.
     Elected,
     /// It is about to send to its peers.
@@ -82,11 +84,12 @@ pub(crate) enum Trap {
 }
 
 impl Trap {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::WriteSubmitted,
         Self::WriteDone,
         Self::SegmentStarted,
         Self::SegmentDone,
+        Self::Voted,
         Self::Elected,
         Self::BeforeSend,
         Self::Opening,

@@ -133,6 +133,12 @@ pub(crate) struct Plan {
     pub(crate) peer_queue_bytes_max: usize,
     pub(crate) latency: Latency,
     pub(crate) disk: DiskPace,
+    /// How long each node's disk takes, in hundredths of that.
+    pub(crate) disk_percent: Vec<u64>,
+    /// A start takes so long at most.
+    pub(crate) open_us: u64,
+    /// Shortest and longest time a crashed node is away.
+    pub(crate) away_us: (u64, u64),
     /// A turn starts so long after there is work, on average.
     pub(crate) turn_us: u64,
     pub(crate) load: Load,
@@ -166,6 +172,11 @@ impl Plan {
             read_us: random.magnitude(40, 4_000),
             create_us: random.magnitude(2 * MILLISECOND_US, 100 * MILLISECOND_US),
         };
+        if random.chance(500_000) {
+            plan.disk_percent = (0..nodes).map(|_| *random.pick(&[30, 100, 100, 300, 1_000])).collect();
+        }
+        plan.open_us = random.magnitude(3_000, 200_000);
+        plan.away_us = *random.pick(&[(5_000, 200_000), (20_000, 2_000_000), (20_000, 8_000_000)]);
         plan.turn_us = random.magnitude(5, 500);
         plan.load = draw_load(random);
         draw_consensus(&mut plan, random);
@@ -227,6 +238,9 @@ impl Plan {
             peer_queue_bytes_max: 1 << 20,
             latency: Latency { min_us: 100, jitter_us: 100 },
             disk: DiskPace { write_us: 200, read_us: 200, create_us: 10 * MILLISECOND_US },
+            disk_percent: vec![100; nodes],
+            open_us: 100 * MILLISECOND_US,
+            away_us: (20_000, 8 * SECOND_US),
             turn_us: 20,
             load: Load {
                 clients: 4,
@@ -321,10 +335,12 @@ fn draw_load(random: &mut Random) -> Load {
 }
 
 fn draw_consensus(plan: &mut Plan, random: &mut Random) {
-    if random.chance(400_000) {
+    if random.chance(500_000) {
         plan.tick_us = *random.pick(&[10 * MILLISECOND_US, 25 * MILLISECOND_US, 50 * MILLISECOND_US]);
         plan.consensus.election_ticks_min = random.between(8, 20) as u32;
-        plan.consensus.election_ticks_max = plan.consensus.election_ticks_min * 2;
+        // A narrow spread makes several replicas stand for one term.
+        let spread = *random.pick(&[1, 3, plan.consensus.election_ticks_min]);
+        plan.consensus.election_ticks_max = plan.consensus.election_ticks_min + spread;
         plan.consensus.heartbeat_ticks = random.between(1, 3) as u32;
         plan.node_tick_us.fill(plan.tick_us);
     }

@@ -44,7 +44,7 @@ impl World {
         place.powered = true;
         place.may_fail = false;
         let incarnation = place.incarnation;
-        let delay_us = self.streams.host.magnitude(2_000, 200_000);
+        let delay_us = self.streams.host.magnitude(2_000, self.plan.open_us);
         let wanted_us = self.now_us() + delay_us;
         let stalled_until_us = self.nodes[node].trouble.stalled_until_us;
         if stalled_until_us == u64::MAX {

@@ -223,7 +223,7 @@ fn compare(world: &mut World) -> Checked {
     }
     log_replay::compare(&world.history, &logs)?;
     compare_reads(world, &logs)?;
-    check_linearizability(world)
+    check_linearizability(world, &logs)
 }
 
 /// The last reads of every key give the last values of the log.
@@ -246,13 +246,15 @@ fn compare_reads(world: &World, logs: &BTreeMap<u32, Replayed>) -> Checked {
 }
 
 /// The answers of all clients fit one order of their calls.
-fn check_linearizability(world: &mut World) -> Checked {
+fn check_linearizability(world: &mut World, logs: &BTreeMap<u32, Replayed>) -> Checked {
     let unfinished = world.history.calls.iter().filter(|call| call.ended.is_none()).count() as u64;
     let restarted = world.clients.iter().any(|client| client.generation > 0);
     if unfinished > 0 && !restarted {
         let text = format!("{unfinished} calls of clients that never stopped have no end");
         return Err(Violation::new("every call ends", text));
     }
+    let now_us = world.now_us();
+    log_replay::resolve(&mut world.history, logs, now_us)?;
     let summary = linearizability::check(&world.history);
     let summary = summary.map_err(|violation| Violation::new("linearizability", violation.to_string()))?;
     world.statistics.undecided += summary.undecided as u64;

@@ -175,7 +175,7 @@ impl World {
 
     fn arrive(&mut self, link: LinkId, side: Side) -> Checked {
         let now_us = self.now_us();
-        let unreachable = self.is_unpowered(link, Side::Dialer) || self.is_unpowered(link, Side::Acceptor);
+        let unreachable = self.is_unpowered(link, side);
         match self.network.arrive(link, side, unreachable, now_us) {
             Arrival::Part(part) => {
                 let next = self.network.next_due(link, side);

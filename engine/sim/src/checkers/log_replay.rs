@@ -18,7 +18,7 @@ use ringraft_wal::FileNumber;
 
 use super::Violation;
 use crate::disk::Medium;
-use crate::history::{CallOutcome, History};
+use crate::history::{CallOutcome, Ended, History};
 use crate::world::Checked;
 
 /// The values at the end of a replayed log.
@@ -232,6 +232,26 @@ pub(crate) fn compare(history: &History, logs: &BTreeMap<u32, Replayed>) -> Chec
     Ok(())
 }
 
+/// Gives every call whose outcome its client does not know the outcome that the log shows: then the order of the whole
+/// history is known, and no search has to guess. A delete writes no value that could be found, its outcome stays unknown.
+pub(crate) fn resolve(history: &mut History, logs: &BTreeMap<u32, Replayed>, now: u64) -> Checked {
+    let effects = effects_by_value(logs)?;
+    for call in &mut history.calls {
+        let known = call.ended.as_ref().is_some_and(|ended| ended.outcome != CallOutcome::Unknown);
+        let Some(value) = call.operations.iter().find_map(value_of).filter(|_| !known) else { continue };
+        let outcome = match effects.get(value) {
+            None => CallOutcome::Failed,
+            Some((group, index, position)) => {
+                let effect = logs.get(group).and_then(|log| log.effects.get(&(*index, *position)));
+                let results = effect.map(|(_, results)| results.clone()).unwrap_or_default();
+                CallOutcome::Done { position: Position { group: *group, index: *index, position: *position }, results }
+            }
+        };
+        call.ended = Some(Ended { returned: now, outcome });
+    }
+    Ok(())
+}
+
 fn value_of(operation: &Operation) -> Option<&Vec<u8>> {
     match operation {
         Operation::Put { value, .. } | Operation::CompareAndSet { value, .. } => Some(value),
@@ -239,11 +259,11 @@ fn value_of(operation: &Operation) -> Option<&Vec<u8>> {
     }
 }
 
-/// Group, index and position in the entry.
-type Where = (u32, Index, u32);
+/// Where written values were executed: group, index, position.
+type Places<'a> = BTreeMap<&'a Vec<u8>, (u32, Index, u32)>;
 
 /// Where each written value was executed; a value executed twice is a request applied twice.
-fn effects_by_value(logs: &BTreeMap<u32, Replayed>) -> Result<BTreeMap<&Vec<u8>, Where>, Violation> {
+fn effects_by_value(logs: &BTreeMap<u32, Replayed>) -> Result<Places<'_>, Violation> {
     let mut found = BTreeMap::new();
     for (group, log) in logs {
         for ((index, position), (operations, _)) in &log.effects {

@@ -79,6 +79,8 @@ impl fmt::Display for Replica {
 pub(crate) struct Seen {
     /// Some replica became leader since the last look.
     pub(crate) elected: bool,
+    /// Some replica's term or vote is not on disk yet.
+    pub(crate) voting: bool,
     /// Of which group and term.
     pub(crate) text: String,
 }
@@ -117,6 +119,7 @@ impl Checkers {
             let replica = Replica { node, group: view.group };
             self.bounds.group(replica, &view)?;
             let news = self.cursors.group(replica, &view)?;
+            seen.voting |= view.hard_state != view.durable_hard_state;
             if !news {
                 continue;
             }

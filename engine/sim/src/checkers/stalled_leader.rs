@@ -42,7 +42,8 @@ impl StalledLeader {
             return Ok(());
         }
         let Some(view) = machine.group_views().find(|view| view.role == Role::Leader) else { return Ok(()) };
-        let seen = format!("node {} leads group {} although its disk stands still for {ticks} ticks", node + 1, view.group);
+        let seen =
+            format!("node {} leads group {} although its disk stands still for {ticks} ticks", node + 1, view.group);
         Err(Violation::new("a stalled leader gives up", seen))
     }
 }

@@ -84,9 +84,7 @@ impl World {
 
     /// Lets the checkers look at a shard.
     pub(crate) fn observe(&mut self, node: usize, shard: usize) -> Checked {
-        let incarnation = self.nodes[node].incarnation;
-        let Some(host) = self.nodes[node].host(incarnation, shard) else { return Ok(()) };
-        let seen = self.checkers.observe(node, shard, &host.shard)?;
+        let seen = self.checkers.observe(node, shard, &self.nodes)?;
         self.statistics.elections += u64::from(seen.elected);
         if seen.elected {
             self.note(format_args!("n{} shard {shard} leads {}", node + 1, seen.text));
@@ -104,7 +102,7 @@ impl World {
         loop {
             let Some(host) = self.nodes[node].host(incarnation, shard) else { return Ok(()) };
             let Some(peer) = host.shard.peers().next_dirty() else { break };
-            self.send_to_peer(node, shard, peer.0 as usize - 1);
+            self.send_to_peer(node, shard, peer.0 as usize - 1)?;
         }
         loop {
             let Some(host) = self.nodes[node].host(incarnation, shard) else { return Ok(()) };

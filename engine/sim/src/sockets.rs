@@ -13,7 +13,9 @@ use ringraft_net::limits::Limits;
 use ringraft_net::wire::{RefusalCode, Refused, Role as Who};
 use ringraft_raft::NodeId;
 
+use crate::checkers::promises;
 use crate::events::Event;
+use crate::nemesis::Hazard;
 use crate::network::{LinkId, Part, Party, Side};
 use crate::node::{Deferred, Incoming, Role, Sender, Stage, State};
 use crate::world::{Checked, World};
@@ -148,61 +150,69 @@ impl World {
     }
 
     /// Sends what is queued for a peer, if its link takes it.
-    pub(crate) fn send_to_peer(&mut self, node: usize, shard: usize, peer: usize) {
+    pub(crate) fn send_to_peer(&mut self, node: usize, shard: usize, peer: usize) -> Checked {
         let (incarnation, now_us) = (self.nodes[node].incarnation, self.now_us());
-        let Some(host) = self.nodes[node].host(incarnation, shard) else { return };
-        let Some(sender) = host.senders.iter_mut().find(|sender| sender.peer == peer) else { return };
-        let Stage::Up(link) = sender.stage else { return };
-        if sender.rest.is_some() {
-            return;
-        }
         let to = NodeId(peer as u64 + 1);
-        while let Some(bytes) = host.shard.peers().take_outgoing(to) {
+        loop {
+            let Some(host) = self.nodes[node].host(incarnation, shard) else { return Ok(()) };
+            let Some(sender) = host.senders.iter_mut().find(|sender| sender.peer == peer) else { return Ok(()) };
+            let Stage::Up(link) = sender.stage else { return Ok(()) };
+            if sender.rest.is_some() {
+                return Ok(());
+            }
+            let Some(bytes) = host.shard.peers().take_outgoing(to) else { return Ok(()) };
+            promises::check(node, peer, &bytes, &host.shard)?;
             if !self.network.has_room(link, Side::Dialer) {
                 sender.rest = Some(bytes);
-                return;
+                return Ok(());
             }
-            if let Some(hazard) = self.weather.hazard {
-                self.statistics.datagrams += 1;
-                let mut start = 0;
-                while let Ok(Some(parsed)) = frame::parse(&bytes[start..], &Limits::PEER) {
-                    let one = bytes[start..start + parsed.total_bytes].to_vec();
-                    start += parsed.total_bytes;
-                    let random = &mut self.streams.host;
-                    if random.chance(hazard.lost_per_million) {
-                        continue;
-                    }
-                    let copies = 1 + u32::from(random.chance(hazard.doubled_per_million));
-                    for _ in 0..copies {
-                        let late = self.streams.host.chance(hazard.late_per_million);
-                        let extra_us = if late { self.streams.host.below(hazard.late_us + 1) } else { 0 };
-                        let (datagram, at_us) = self.network.datagram(node, peer, one.clone(), extra_us, now_us);
-                        self.events.at(at_us, Event::Frame { to: peer, shard, datagram });
-                    }
+            let sent = bytes.clone();
+            host.shard.peers().give_back(to, bytes);
+            match self.weather.hazard {
+                Some(hazard) => self.send_loose(node, shard, peer, &sent, hazard),
+                None => {
+                    let due = self.network.send(link, Side::Dialer, sent, now_us);
+                    self.due(due);
                 }
-                host.shard.peers().give_back(to, bytes);
+            }
+        }
+    }
+
+    /// Sends every frame on its own way: lost, twice, late, before those that were sent earlier.
+    fn send_loose(&mut self, node: usize, shard: usize, peer: usize, bytes: &[u8], hazard: Hazard) {
+        let now_us = self.now_us();
+        self.statistics.datagrams += 1;
+        let mut start = 0;
+        while let Ok(Some(parsed)) = frame::parse(&bytes[start..], &Limits::PEER) {
+            let one = &bytes[start..start + parsed.total_bytes];
+            start += parsed.total_bytes;
+            let random = &mut self.streams.host;
+            if random.chance(hazard.lost_per_million) {
                 continue;
             }
-            let due = self.network.send(link, Side::Dialer, bytes.clone(), now_us);
-            host.shard.peers().give_back(to, bytes);
-            if let Some((link, side, at_us)) = due {
-                self.events.at(at_us, Event::Arrive { link, side });
+            let copies = 1 + u32::from(random.chance(hazard.doubled_per_million));
+            for _ in 0..copies {
+                let late = self.streams.host.chance(hazard.late_per_million);
+                let extra_us = if late { self.streams.host.below(hazard.late_us + 1) } else { 0 };
+                let (datagram, at_us) = self.network.datagram(node, peer, one.to_vec(), extra_us, now_us);
+                self.events.at(at_us, Event::Frame { to: peer, shard, datagram });
             }
         }
     }
 
     /// The socket of a sender has room again.
-    fn finish_peer(&mut self, node: usize, shard: usize, link: LinkId) {
+    fn finish_peer(&mut self, node: usize, shard: usize, link: LinkId) -> Checked {
         let (incarnation, now_us) = (self.nodes[node].incarnation, self.now_us());
-        let Some(host) = self.nodes[node].host(incarnation, shard) else { return };
-        let Some(sender) = host.senders.iter_mut().find(|sender| sender.link() == Some(link)) else { return };
+        let Some(host) = self.nodes[node].host(incarnation, shard) else { return Ok(()) };
+        let Some(sender) = host.senders.iter_mut().find(|sender| sender.link() == Some(link)) else { return Ok(()) };
         let peer = sender.peer;
-        let Some(bytes) = sender.rest.take() else { return };
+        let Some(bytes) = sender.rest.take() else { return Ok(()) };
         let due = self.network.send(link, Side::Dialer, bytes.clone(), now_us);
         host.shard.peers().give_back(NodeId(peer as u64 + 1), bytes);
         self.due(due);
-        self.send_to_peer(node, shard, peer);
+        self.send_to_peer(node, shard, peer)?;
         self.raise(node, shard); // a full queue may have lost messages: the cores are told now that there is room
+        Ok(())
     }
 
     /// Something came for the accepting side of a link.
@@ -223,7 +233,7 @@ impl World {
             Part::Bytes(bytes) => {
                 let Some(incoming) = host.incoming.get_mut(&link) else { return Ok(()) };
                 incoming.buffer.extend(&bytes);
-                self.room_at_sender(link);
+                self.room_at_sender(link)?;
                 self.read(node, shard, link);
                 self.hand_to_disk(node, shard);
                 self.raise(node, shard);
@@ -235,13 +245,14 @@ impl World {
     }
 
     /// Bytes left a socket: whoever waits to send on it goes on.
-    fn room_at_sender(&mut self, link: LinkId) {
+    fn room_at_sender(&mut self, link: LinkId) -> Checked {
         if let Some(Party::Shard { node, incarnation, shard }) = self.network.link(link).map(|link| link.dialer)
             && self.nodes[node].is(incarnation)
             && self.nodes[node].state == State::Running
         {
-            self.finish_peer(node, shard, link);
+            return self.finish_peer(node, shard, link);
         }
+        Ok(())
     }
 
     /// Takes what an accepted connection has received.

@@ -7,11 +7,10 @@
 
 use ringraft_engine::shard::Shard;
 use ringraft_engine::shard::inspect::GroupView;
-use ringraft_raft::{Index, Term};
+use ringraft_raft::{EntryId, Index, Term};
 
 use super::{Replica, Violation};
 use crate::disk::SimDisk;
-use crate::world::Checked;
 
 /// The committed entries of every group, by their terms.
 #[derive(Debug)]
@@ -38,7 +37,14 @@ impl Committed {
         self.compared[node].fill(0);
     }
 
-    pub(crate) fn observe(&mut self, replica: Replica, view: &GroupView, machine: &Shard<SimDisk>) -> Checked {
+    /// Looks at one replica; the last entry whose commit is news, if any.
+    pub(crate) fn observe(
+        &mut self,
+        replica: Replica,
+        view: &GroupView,
+        machine: &Shard<SimDisk>,
+    ) -> Result<Option<EntryId>, Violation> {
+        let mut news = None;
         let terms = &mut self.terms[replica.group as usize];
         let compared = &mut self.compared[replica.node][replica.group as usize];
         for index in *compared + 1..=view.commit_index {
@@ -47,7 +53,10 @@ impl Committed {
                 return Err(Violation::new("committed entries are kept", seen));
             };
             match terms.get(index as usize - 1) {
-                None => terms.push(term),
+                None => {
+                    terms.push(term);
+                    news = Some(EntryId { term, index });
+                }
                 Some(known) if *known == term => {}
                 Some(known) => {
                     let seen =
@@ -62,6 +71,6 @@ impl Committed {
             let seen = format!("{replica} committed up to {}, its log ends at {}", view.commit_index, view.last.index);
             return Err(Violation::new("committed entries are kept", seen));
         }
-        Ok(())
+        Ok(news)
     }
 }

@@ -4,7 +4,7 @@
 
 use ringraft_engine::shard::Shard;
 use ringraft_engine::shard::inspect::GroupView;
-use ringraft_raft::{HardState, Term};
+use ringraft_raft::{EntryId, HardState, Term};
 
 use super::{Replica, Violation};
 use crate::disk::SimDisk;
@@ -33,6 +33,12 @@ impl Durability {
         let terms = (1..=view.durable_index).filter_map(|index| machine.term_at(replica.group, index)).collect();
         let hard_state = view.durable_hard_state;
         self.known[replica.node][replica.group as usize] = Durable { terms, hard_state };
+    }
+
+    /// Whether a replica without a process had reported an entry durable.
+    pub(crate) fn holds(&self, replica: Replica, entry: EntryId) -> bool {
+        let known = &self.known[replica.node][replica.group as usize];
+        known.terms.get(entry.index as usize - 1) == Some(&entry.term)
     }
 
     /// The node's disk was emptied on purpose.

@@ -5,6 +5,8 @@
 //! | property | file | when |
 //! |---|---|---|
 //! | one leader per term and group | `election_safety` | every turn |
+//! | what is told to peers is on the own disk | `promises` | every send |
+//! | a committed entry is on the disks of a majority | `committed` | every commit |
 //! | a new leader has every committed entry | `leader_completeness` | every election |
 //! | the same entry at a committed index, never rewritten | `committed` | every turn, every start |
 //! | logs that share an entry share what precedes it | `log_matching` | every second, end |
@@ -26,6 +28,7 @@ mod election_safety;
 mod leader_completeness;
 mod log_matching;
 pub(crate) mod log_replay;
+pub(crate) mod promises;
 mod stalled_leader;
 mod state_hash;
 
@@ -33,6 +36,7 @@ use std::fmt;
 
 use ringraft_engine::shard::Shard;
 use ringraft_engine::shard::inspect::GroupView;
+use ringraft_raft::EntryId;
 
 use crate::disk::SimDisk;
 use crate::node::Node;
@@ -111,7 +115,9 @@ impl Checkers {
     }
 
     /// Looks at a shard after something happened in it.
-    pub(crate) fn observe(&mut self, node: usize, shard: usize, machine: &Shard<SimDisk>) -> Result<Seen, Violation> {
+    pub(crate) fn observe(&mut self, node: usize, shard: usize, nodes: &[Node]) -> Result<Seen, Violation> {
+        let Some(process) = &nodes[node].process else { return Ok(Seen::default()) };
+        let machine = &process.hosts[shard].shard;
         let mut seen = Seen::default();
         self.cursors.log(node, shard, machine.log_cursors())?;
         self.bounds.shard(node, shard, &machine.held())?;
@@ -128,10 +134,32 @@ impl Checkers {
                 seen.elected = true;
                 seen.text = format!("group {} in term {}", view.group, view.hard_state.current_term);
             }
-            self.committed.observe(replica, &view, machine)?;
+            if let Some(entry) = self.committed.observe(replica, &view, machine)? {
+                self.on_majority(replica, shard, entry, nodes)?;
+            }
             self.hashes.observe(replica, &view)?;
         }
         Ok(seen)
+    }
+
+    /// A newly committed entry is on the disks of a majority, those of lost nodes counted as if they still had it.
+    fn on_majority(&self, replica: Replica, shard: usize, entry: EntryId, nodes: &[Node]) -> Checked {
+        let group = replica.group;
+        let holds = |(place, node): (usize, &Node)| match &node.process {
+            _ if node.lost.is_some() => true,
+            None => self.durability.holds(Replica { node: place, group }, entry),
+            Some(process) => {
+                let machine = &process.hosts[shard].shard;
+                let durable = |view: GroupView| view.group == group && view.durable_index >= entry.index;
+                machine.group_views().any(durable) && machine.term_at(group, entry.index) == Some(entry.term)
+            }
+        };
+        let holders = nodes.iter().enumerate().filter(|place| holds(*place)).count();
+        if holders > nodes.len() / 2 {
+            return Ok(());
+        }
+        let seen = format!("{replica} calls entry {entry} committed, it is on {holders} of {} disks", nodes.len());
+        Err(Violation::new("committed is on a majority of disks", seen))
     }
 
     /// Looks at a shard after one of its ticks.

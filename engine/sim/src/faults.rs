@@ -208,7 +208,7 @@ impl World {
                 let node = self.aim(target);
                 pairs(&|other| other == node, &|other| other != node)
             }
-            Cut::OneWay(from, to) => vec![(from, to)],
+            Cut::OneWay(from, to) => vec![(from, to)], // of a single node: itself, which nothing uses
             Cut::Clients(target) => {
                 let node = self.aim(target);
                 self.clients_hosts().flat_map(|client| [(client, node), (node, client)]).collect()

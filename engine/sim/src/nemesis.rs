@@ -107,7 +107,7 @@ pub(crate) fn draw(fault: Fault, plan: &Plan, random: &mut Random) -> Action {
     let for_us = random.magnitude(50_000, 6_000_000);
     let ending = if random.chance(500_000) { Ending::Killed } else { Ending::PowerLost };
     let first = random.below(nodes as u64) as usize;
-    let other = (first + 1 + random.below(nodes as u64 - 1) as usize) % nodes;
+    let other = (first + 1 + random.below((nodes as u64 - 1).max(1)) as usize) % nodes;
     match fault {
         Fault::Kill => Action::Crash { target, ending: Ending::Killed, down_us },
         Fault::PowerLoss => Action::Crash { target, ending: Ending::PowerLost, down_us },

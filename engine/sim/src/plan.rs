@@ -160,7 +160,7 @@ impl Plan {
         let random = &mut Random::stream(seed, "plan");
         let shards = if random.chance(700_000) { 1 } else { 2 };
         let groups = random.between(u64::from(shards), 4) as u32;
-        let nodes = if random.chance(750_000) { 3 } else { 5 };
+        let nodes = *random.pick(&[1, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 5, 5, 5]);
         let mut plan = Self::calm(seed, nodes, shards, groups);
         plan.wal = draw_wal(random);
         plan.waiting_max = *random.pick(&[6, 40, 1_000]);

@@ -1,4 +1,4 @@
-//! Election safety: at most one leader per term and group (Raft 5.2).
+//! Election safety: at most one leader per term and group, whose own vote is on its disk (Raft 5.2, thesis 3.8).
 //!
 //! Off the data path.
 
@@ -22,6 +22,10 @@ impl ElectionSafety {
             return Ok(false);
         }
         let term = view.hard_state.current_term;
+        if view.durable_hard_state != view.hard_state {
+            let seen = format!("{replica} leads in term {term} before its own vote is on its disk");
+            return Err(Violation::new("election safety", seen));
+        }
         match self.leaders.insert((replica.group, term), replica.node) {
             None => Ok(true),
             Some(node) if node == replica.node => Ok(false),
@@ -65,5 +69,7 @@ mod tests {
         assert_eq!(safety.observe(first, &leader(3)), Ok(false));
         assert_eq!(safety.observe(second, &leader(4)), Ok(true));
         assert!(safety.observe(second, &leader(3)).is_err());
+        let hasty = GroupView { durable_hard_state: HardState::default(), ..leader(9) };
+        assert!(safety.observe(first, &hasty).is_err());
     }
 }

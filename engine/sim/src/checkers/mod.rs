@@ -7,6 +7,7 @@
 //! | one leader per term and group | `election_safety` | every turn |
 //! | what is told to peers is on the own disk | `promises` | every send |
 //! | a committed entry is on the disks of a majority | `committed` | every commit |
+//! | a leader commits by counting only in its own term | `commit_rule` | every turn |
 //! | a new leader has every committed entry | `leader_completeness` | every election |
 //! | the same entry at a committed index, never rewritten | `committed` | every turn, every start |
 //! | logs that share an entry share what precedes it | `log_matching` | every second, end |
@@ -21,6 +22,7 @@
 //! Invariant: a checker only reads; it never changes what happens next.
 
 mod bounds;
+mod commit_rule;
 mod committed;
 mod cursors;
 mod durability;
@@ -98,6 +100,7 @@ pub(crate) struct Checkers {
     durability: durability::Durability,
     bounds: bounds::Bounds,
     stalled: stalled_leader::StalledLeader,
+    commit_rule: commit_rule::CommitRule,
 }
 
 impl Checkers {
@@ -111,6 +114,7 @@ impl Checkers {
             durability: durability::Durability::new(nodes, groups),
             bounds: bounds::Bounds::new(plan),
             stalled: stalled_leader::StalledLeader::new(plan),
+            commit_rule: commit_rule::CommitRule::new(nodes, groups),
         }
     }
 
@@ -134,6 +138,7 @@ impl Checkers {
                 seen.elected = true;
                 seen.text = format!("group {} in term {}", view.group, view.hard_state.current_term);
             }
+            self.commit_rule.observe(replica, &view, machine)?;
             if let Some(entry) = self.committed.observe(replica, &view, machine)? {
                 self.on_majority(replica, shard, entry, nodes)?;
             }
@@ -185,6 +190,7 @@ impl Checkers {
         self.cursors.restart(node);
         self.committed.restart(node);
         self.stalled.restart(node);
+        self.commit_rule.restart(node);
         for machine in shards {
             for view in machine.group_views() {
                 self.durability.check(Replica { node, group: view.group }, &view, machine)?;

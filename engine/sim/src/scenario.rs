@@ -59,6 +59,13 @@ fn small_cache(seed: u64) -> Plan {
     plan
 }
 
+fn slow_reads(seed: u64) -> Plan {
+    let mut plan = small_cache(seed);
+    plan.disk.read_us = 40 * MILLISECOND_US;
+    plan.load.clients = 6;
+    plan
+}
+
 /// `count` times the same, `gap_us` apart, from `from_us` on.
 fn again(from_us: u64, gap_us: u64, count: u64, action: Action) -> Vec<(u64, Action)> {
     (0..count).map(|time| (from_us + time * gap_us, action)).collect()
@@ -147,6 +154,10 @@ fn lagging_follower() -> Vec<(u64, Action)> {
     vec![at(2, away)]
 }
 
+fn paused_follower() -> Vec<(u64, Action)> {
+    vec![at(3, Action::Pause { target: Target::Follower(0), for_us: 3 * SECOND_US })]
+}
+
 fn damaged_bytes() -> Vec<(u64, Action)> {
     vec![at(2, Action::CorruptBytes { per_million: 20_000, for_us: 8 * SECOND_US })]
 }
@@ -193,6 +204,13 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("rolling-restart", 60, three, rolling_restart, "nodes are killed one by one"),
     scenario("graceful-stops", 60, three, graceful_stops, "leaders are asked to stop"),
     scenario("lagging-follower", 90, small_cache, lagging_follower, "a follower is away and catches up from disks"),
+    scenario(
+        "catch-up-from-slow-disks",
+        90,
+        slow_reads,
+        paused_follower,
+        "a follower stands still; what it missed has left the caches and every read takes 40 ms",
+    ),
     scenario("damaged-bytes", 60, three, damaged_bytes, "bits flip on the wire"),
 ];
 

@@ -85,17 +85,29 @@ impl Group {
             return false;
         };
         self.followers[place].reading = None;
-        if let Some(message) = self.followers[place].backlog.pop_front()
-            && let Some(rest) = self.send_read(self.followers[place].node, message, records, io)
-        {
-            self.followers[place].backlog.push_front(rest);
-        }
+        self.send_backlog(place, records, io);
         self.drain_backlog(place, io);
         true
     }
 
-    /// Sends as much of `message` as `records` hold; returns a message for the rest.
-    fn send_read<D: Disk>(&self, to: NodeId, message: Message, records: &[u8], io: &mut Io<D>) -> Option<Message> {
+    /// Sends as many messages of a follower's backlog as one read covers: entries proposed while it lags are messages of
+    /// their own, and a read for each would never catch up.
+    fn send_backlog<D: Disk>(&mut self, place: usize, records: &[u8], io: &mut Io<D>) {
+        let node = self.followers[place].node;
+        let mut left = records;
+        while let Some(message) = self.followers[place].backlog.pop_front() {
+            if let Some(rest) = self.send_read(node, message, &mut left, io) {
+                self.followers[place].backlog.push_front(rest);
+                return;
+            }
+            if left.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Sends as much of `message` as `records` begin with and takes it from them; returns a message for the rest.
+    fn send_read<D: Disk>(&self, to: NodeId, message: Message, records: &mut &[u8], io: &mut Io<D>) -> Option<Message> {
         let Message::AppendEntries { term, prev, leader_commit, count } = message else { return None };
         // The log may have changed while the disk was read: entries of an old leadership are not sent.
         if term != self.core.term() || self.core.role() != Role::Leader {
@@ -112,11 +124,13 @@ impl Group {
             last = EntryId { term: header.term, index: header.index };
         }
         if taken == 0 {
-            return None;
+            return (!records.is_empty()).then_some(message); // of a read that gave nothing the log has changed
         }
+        let (now, later) = records.split_at(offset);
+        *records = later;
         let sent = Message::AppendEntries { term, prev, leader_commit, count: taken };
         io.peers.send_append(to, self.id, &sent, |tail| {
-            tail.extend_from_slice(&records[..offset]);
+            tail.extend_from_slice(now);
             true
         });
         (taken < count).then_some(Message::AppendEntries { term, prev: last, leader_commit, count: count - taken })

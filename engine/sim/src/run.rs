@@ -155,10 +155,22 @@ impl World {
                 && view.state_hash == first.state_hash;
             if !same {
                 let (one, other) = (leader + 1, place + 1);
-                return Some(format!("group {group}: node {one} leads with {first:?}, node {other} has {view:?}"));
+                let followers = self.followers_of(*leader, group);
+                return Some(format!(
+                    "group {group}: node {one} leads with {first:?}, node {other} has {view:?}; it sees {followers}"
+                ));
             }
         }
         None
+    }
+}
+
+impl World {
+    /// What a leader knows of its followers, for the report.
+    fn followers_of(&self, node: usize, group: u32) -> String {
+        let hosts = self.nodes[node].process.iter().flat_map(|process| &process.hosts);
+        let groups = hosts.flat_map(|host| host.shard.status().groups);
+        groups.filter(|status| status.group == group).map(|status| format!("{:?}", status.followers)).collect()
     }
 }
 

@@ -10,7 +10,7 @@ use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame;
 use ringraft_net::handshake::{Acceptor, Dialer};
 use ringraft_net::limits::Limits;
-use ringraft_net::wire::{RefusalCode, Refused, Role as Who};
+use ringraft_net::wire::{self, PeerMessage, RefusalCode, Refused, Role as Who};
 use ringraft_raft::NodeId;
 
 use crate::checkers::promises;
@@ -18,6 +18,7 @@ use crate::events::Event;
 use crate::nemesis::Hazard;
 use crate::network::{LinkId, Part, Party, Side};
 use crate::node::{Deferred, Incoming, Role, Sender, Stage, State};
+use crate::trace::Trace;
 use crate::world::{Checked, World};
 
 /// A dialer's patience with connecting and with the handshake (as in the production host).
@@ -162,6 +163,9 @@ impl World {
             }
             let Some(bytes) = host.shard.peers().take_outgoing(to) else { return Ok(()) };
             promises::check(node, peer, &bytes, &host.shard)?;
+            if self.trace.prints() {
+                print_messages(&mut self.trace, now_us, (node, peer), &bytes);
+            }
             if !self.network.has_room(link, Side::Dialer) {
                 sender.rest = Some(bytes);
                 return Ok(());
@@ -430,5 +434,16 @@ impl World {
         self.hand_to_disk(to, shard);
         self.raise(to, shard);
         Ok(())
+    }
+}
+
+/// A line for every message of some frames between two nodes.
+fn print_messages(trace: &mut Trace, now_us: u64, (from, to): (usize, usize), bytes: &[u8]) {
+    let mut start = 0;
+    while let Ok(Some(parsed)) = frame::parse(&bytes[start..], &Limits::PEER) {
+        start += parsed.total_bytes;
+        if let Ok(PeerMessage { group, term, body }) = wire::view_peer_message(parsed.head) {
+            trace.line(now_us, format_args!("n{} > n{} group {group} term {term}: {body:?}", from + 1, to + 1));
+        }
     }
 }

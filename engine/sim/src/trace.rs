@@ -62,6 +62,11 @@ impl Trace {
         }
     }
 
+    /// Whether every line is printed, also those of single messages.
+    pub(crate) fn prints(&self) -> bool {
+        self.mode == TraceMode::Print
+    }
+
     /// The hash of everything so far.
     pub(crate) fn digest(&self) -> u64 {
         self.hash.digest()

@@ -194,6 +194,12 @@ impl<D: Disk> Wal<D> {
         (self.submitted_sequence - self.durable_sequence) as usize
     }
 
+    /// Whether a segment file is being made.
+    #[must_use]
+    pub fn is_making_segment(&self) -> bool {
+        self.segments.creating.is_some()
+    }
+
     /// Whether [`Wal::submit`] would hand a batch to the disk if there is one.
     #[must_use]
     pub fn can_submit(&self) -> bool {

@@ -120,6 +120,10 @@ fn disk_fills_and_empties() -> Vec<(u64, Action)> {
     ]
 }
 
+fn disk_hangs_while_full() -> Vec<(u64, Action)> {
+    vec![at(3, Action::FullEverywhere { for_us: 4 * SECOND_US }), at(6, Action::StallForEver { target: LEADER })]
+}
+
 fn one_way() -> Vec<(u64, Action)> {
     let cut = |cut| Action::Cut { cut, for_us: 3 * SECOND_US };
     vec![at(3, cut(Cut::Deaf(LEADER))), at(8, cut(Cut::Mute(LEADER)))]
@@ -195,6 +199,13 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("corrupt-minority", 80, three, corrupt_minority, "durable blocks of one node go bad, then it restarts"),
     scenario("wiped-node", 60, three, wiped_node_stays_away, "a leader comes back with an empty folder"),
     scenario("enospc-comes-and-goes", 40, busy, disk_fills_and_empties, "no segment can be made for a while"),
+    scenario(
+        "hang-while-full",
+        30,
+        busy,
+        disk_hangs_while_full,
+        "a leader's disk is full, then it never answers again",
+    ),
     scenario("one-way-partition", 50, three, one_way, "a leader hears nothing, later nobody hears it"),
     scenario("bridge", 50, three, bridge, "two nodes reach each other only through the third"),
     scenario("flapping", 60, five, flapping, "a node comes and goes every 400 ms"),

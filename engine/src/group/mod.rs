@@ -309,7 +309,7 @@ impl Group {
 }
 
 /// Whether the first entry of a leader's term would fit in the log.
-fn has_room_to_lead<D: Disk>(io: &Io<D>) -> bool {
+pub(crate) fn has_room_to_lead<D: Disk>(io: &Io<D>) -> bool {
     io.wal.has_room(NOOP_LENGTH as usize)
 }
 

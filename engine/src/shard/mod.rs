@@ -144,7 +144,9 @@ impl<D: Disk> Shard<D> {
 
     /// Steps leaders down when the WAL has not finished a flush for too long, whatever the disk says (etcd #15247).
     fn watch_disk(&mut self) {
-        if self.io.wal.in_flight() == 0 {
+        // A log that is full until a segment is made hangs with the making of it.
+        let full = || self.io.wal.is_making_segment() && !crate::group::has_room_to_lead(&self.io);
+        if self.io.wal.in_flight() == 0 && !full() {
             self.flush_progress_tick = self.ticks;
         }
         let waited = self.ticks - self.flush_progress_tick;

@@ -11,11 +11,13 @@ use crate::checkers::Violation;
 use crate::disk::{Ending, OperationKind, Verdict};
 use crate::events::Event;
 use crate::network::Party;
-use crate::node::{Lost, SetTrap, State, Trap};
+use crate::node::{Host, Lost, SetTrap, State, Trap};
 use crate::world::{Checked, World};
 
 /// A slice of work ended: the next turn comes after the reactor was polled.
 const NEXT_SLICE_US: u64 = 20;
+/// A graceful stop waits so many ticks for the marks at the end of an idle log (as in the production host).
+const MARK_TICKS: u32 = 10;
 
 impl World {
     /// There is work for a shard's turn task.
@@ -225,8 +227,11 @@ impl World {
 
     /// A gracefully stopping process ends when every shard is drained.
     fn end_if_drained(&mut self, node: usize) -> Checked {
-        let Some(process) = &self.nodes[node].process else { return Ok(()) };
-        if !process.stopping || !process.hosts.iter().all(|host| host.shard.is_drained()) {
+        let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
+        process.stopping_ticks += u32::from(process.stopping);
+        let waited_for_marks = process.stopping_ticks > MARK_TICKS * process.hosts.len() as u32;
+        let may_end = |host: &Host| host.shard.is_drained() && (host.shard.is_marked() || waited_for_marks);
+        if !process.stopping || !process.hosts.iter().all(may_end) {
             return Ok(());
         }
         self.note(format_args!("n{} stopped gracefully", node + 1));

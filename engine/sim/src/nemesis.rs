@@ -169,6 +169,7 @@ fn draw_disk_fault(fault: Fault, target: Target, for_us: u64, random: &mut Rando
                 Damage::Zeroed,
                 Damage::Misdirected,
                 Damage::MetaLost,
+                Damage::MetaOld,
                 Damage::FileCut,
             ];
             Action::Damage { target, damage: *random.pick(&kinds) }

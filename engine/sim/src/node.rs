@@ -187,6 +187,8 @@ impl Node {
 pub(crate) struct Process {
     pub(crate) hosts: Vec<Host>,
     pub(crate) stopping: bool,
+    /// Ticks of its shards since the stop began.
+    pub(crate) stopping_ticks: u32,
 }
 
 /// One shard's executor.

@@ -291,6 +291,7 @@ impl Plan {
 
 fn draw_wal(random: &mut Random) -> WalConfig {
     let (block_bytes, segment_bytes, batch_bytes_max) = *random.pick(&[
+        (512, 32 << 10, 8 << 10),
         (512, 64 << 10, 16 << 10),
         (512, 128 << 10, 32 << 10),
         (1_024, 128 << 10, 16 << 10),

@@ -13,6 +13,7 @@ use ringraft_raft::NodeId;
 use crate::checkers::Violation;
 use crate::disk::{Ending, OpenError, SimDisk};
 use crate::events::Event;
+use crate::network::{LinkId, Part, Side};
 use crate::node::{Deferred, Host, Lost, Process, Sender, State, Trap};
 use crate::world::{Checked, World};
 
@@ -87,7 +88,7 @@ impl World {
             }
         }
         self.checkers.process_starts(node, hosts.iter().map(|host| &host.shard))?;
-        self.nodes[node].process = Some(Process { hosts, stopping: false });
+        self.nodes[node].process = Some(Process { hosts, stopping: false, stopping_ticks: 0 });
         self.nodes[node].state = State::Running;
         self.statistics.starts += 1;
         self.note(format_args!("n{} runs (incarnation {incarnation})", node + 1));
@@ -205,17 +206,34 @@ impl World {
             let delay_us = if ticks_first { 0 } else { self.streams.host.below(2_000) };
             self.events.after(delay_us, Event::Tick { node, incarnation, shard });
         }
-        for waited in deferred {
-            match waited {
-                Deferred::Part(link, side, part) => self.deliver(link, side, part)?,
-                Deferred::Event(event) => self.events.after(0, event),
-            }
-        }
         for shard in 0..shards {
             if let Some(host) = self.nodes[node].host(incarnation, shard) {
                 host.turn_scheduled = false;
             }
             self.raise(node, shard);
+        }
+        self.read_what_waited(node, incarnation, deferred)
+    }
+
+    /// Readers wake in any order, connection by connection, and turns run in between.
+    fn read_what_waited(&mut self, node: usize, incarnation: u32, deferred: Vec<Deferred>) -> Checked {
+        let mut by_link: BTreeMap<LinkId, Vec<(Side, Part)>> = BTreeMap::new();
+        for waited in deferred {
+            match waited {
+                Deferred::Part(link, side, part) => by_link.entry(link).or_default().push((side, part)),
+                Deferred::Event(event) => self.events.after(0, event),
+            }
+        }
+        let mut links: Vec<_> = by_link.into_iter().collect();
+        self.streams.host.shuffle(&mut links);
+        for (link, parts) in links {
+            for (side, part) in parts {
+                self.deliver(link, side, part)?;
+            }
+            let shard = self.streams.host.below(u64::from(self.plan.shards)) as usize;
+            if self.streams.host.chance(300_000) {
+                self.turn(node, incarnation, shard)?;
+            }
         }
         Ok(())
     }

@@ -73,6 +73,13 @@ impl Random {
         })
     }
 
+    /// Puts the items in any order.
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for place in (1..items.len()).rev() {
+            items.swap(place, self.below(place as u64 + 1) as usize);
+        }
+    }
+
     /// A waiting time, exponentially distributed in steps, with this mean.
     pub(crate) fn waiting_us(&mut self, mean_us: u64) -> u64 {
         // The number of leading zeros of a random word is geometric with ratio 1/2; a uniform part makes it smooth.

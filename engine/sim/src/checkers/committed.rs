@@ -16,17 +16,29 @@ use crate::disk::SimDisk;
 #[derive(Debug)]
 pub(crate) struct Committed {
     terms: Vec<Vec<Term>>,
+    /// In which term each was committed: that of whoever knew it first, which is the leader that counted.
+    committed_in: Vec<Vec<Term>>,
     /// Up to where each node was compared, by node and group.
     compared: Vec<Vec<Index>>,
 }
 
 impl Committed {
     pub(crate) fn new(nodes: usize, groups: usize) -> Self {
-        Self { terms: vec![Vec::new(); groups], compared: vec![vec![0; groups]; nodes] }
+        let (terms, committed_in) = (vec![Vec::new(); groups], vec![Vec::new(); groups]);
+        Self { terms, committed_in, compared: vec![vec![0; groups]; nodes] }
     }
 
     pub(crate) fn of(&self, group: u32) -> &[Term] {
         &self.terms[group as usize]
+    }
+
+    /// Index and term of what was committed in a term before `term`.
+    pub(crate) fn before(&self, group: u32, term: Term) -> impl Iterator<Item = (Index, Term)> {
+        let entries = self.terms[group as usize].iter().zip(&self.committed_in[group as usize]);
+        (1..)
+            .zip(entries)
+            .filter(move |(_, (_, committed_in))| **committed_in < term)
+            .map(|(index, (term, _))| (index, *term))
     }
 
     pub(crate) fn entries(&self) -> u64 {
@@ -55,6 +67,7 @@ impl Committed {
             match terms.get(index as usize - 1) {
                 None => {
                     terms.push(term);
+                    self.committed_in[replica.group as usize].push(view.hard_state.current_term);
                     news = Some(EntryId { term, index });
                 }
                 Some(known) if *known == term => {}

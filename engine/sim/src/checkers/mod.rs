@@ -134,7 +134,8 @@ impl Checkers {
                 continue;
             }
             if self.elections.observe(replica, &view)? {
-                leader_completeness::check(replica, &view, machine, self.committed.of(view.group))?;
+                let committed = self.committed.before(view.group, view.hard_state.current_term);
+                leader_completeness::check(replica, &view, machine, committed)?;
                 seen.elected = true;
                 seen.text = format!("group {} in term {}", view.group, view.hard_state.current_term);
             }

@@ -17,6 +17,11 @@ impl Medium {
                 self.meta = MetaFile::Damaged;
                 Some(String::from("wal.meta, both copies"))
             }
+            Damage::MetaOld => {
+                let count = self.file_count();
+                self.meta = MetaFile::Counts(count.checked_sub(1).filter(|left| *left > 0)?);
+                Some(format!("wal.meta counts {} files instead of {count}", count - 1))
+            }
             Damage::FileCut => {
                 let number = random.below(u64::from(self.file_count().max(1))) as usize;
                 let file = self.files.get_mut(number)?;

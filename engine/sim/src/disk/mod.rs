@@ -95,6 +95,8 @@ pub(crate) enum Damage {
     Misdirected,
     /// Both copies of `wal.meta`.
     MetaLost,
+    /// An old `wal.meta` is back: it counts fewer files.
+    MetaOld,
     /// A segment file is shorter than it was.
     FileCut,
 }
@@ -299,6 +301,11 @@ impl Medium {
             MetaFile::Missing => return Err(OpenError::Refused(RecoveryError::MetaMissing)),
         };
         self.meta = MetaFile::Counts(count);
+        let behind = self.files.get(count as usize).and_then(|file| file.blocks.first()?.as_ref());
+        if behind.is_some_and(|block| Recovery::holds_batches(block)) {
+            let file = FileNumber(count);
+            return Err(OpenError::Refused(RecoveryError::Uncounted { file, counted: count }));
+        }
         for number in 0..count {
             let (file, expected) = (FileNumber(number), self.config.segment_bytes);
             match self.files.get(number as usize) {

@@ -12,6 +12,8 @@ use ringraft_sim::history::{Call, CallOutcome, History};
 use ringraft_sim::linearizability;
 use serde_json::{Value, json};
 
+const SHOWN_BYTES: usize = 32;
+
 /// What a history consists of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
@@ -109,8 +111,10 @@ fn call_json(call: &Call) -> Value {
     object
 }
 
+/// Values are unique by their beginning; the rest of a long one is dots.
 fn text(bytes: &[u8]) -> Value {
-    json!(String::from_utf8_lossy(bytes))
+    let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES)]);
+    if bytes.len() > SHOWN_BYTES { json!(format!("{shown} ({} bytes)", bytes.len())) } else { json!(shown) }
 }
 
 fn operation_json(operation: &Operation) -> Value {

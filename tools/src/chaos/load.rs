@@ -29,12 +29,24 @@ const HOT_KEYS: u32 = 6;
 const TAGS: u32 = 3;
 /// Deadlines of calls.
 const PATIENCES: [Duration; 3] = [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(5)];
-/// Pause of a client between two calls: 2 to this many milliseconds.
-const PAUSE_MS_MAX: u64 = 8;
+/// One value of so many is long, so that entries, batches and files of the log have all sizes.
+const LONG_VALUE_ODDS: u32 = 20;
+const LONG_VALUE_BYTES_MAX: usize = 64 << 10;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const READ_BACK_PATIENCE: Duration = Duration::from_secs(20);
 /// Reads at once when everything is read back.
 const READERS: usize = 16;
+
+/// How clients work.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// How many there are.
+    pub clients: u32,
+    /// Mean pause of each between two calls.
+    pub pause_us: u64,
+    /// Of their choices.
+    pub seed: u64,
+}
 
 /// What the clients and the scenario share.
 #[derive(Debug)]
@@ -67,14 +79,14 @@ impl Shared {
 pub struct Load {
     shared: Arc<Shared>,
     endpoints: Vec<String>,
-    clients: u32,
+    options: LoadOptions,
     thread: Option<JoinHandle<Result<Vec<Call>>>>,
 }
 
 impl Load {
     /// Starts clients. They live in the network namespace of the calling thread.
     #[must_use]
-    pub fn start(endpoints: &[String], clients: u32, seed: u64) -> Self {
+    pub fn start(endpoints: &[String], options: LoadOptions) -> Self {
         let shared = Arc::new(Shared {
             epoch: Instant::now(),
             stop: AtomicBool::new(false),
@@ -83,8 +95,8 @@ impl Load {
             first_after_mark: AtomicU64::new(u64::MAX),
         });
         let (with_clients, of_clients) = (Arc::clone(&shared), endpoints.to_vec());
-        let thread = thread::spawn(move || run(&with_clients, &of_clients, clients, seed));
-        Self { shared, endpoints: endpoints.to_vec(), clients, thread: Some(thread) }
+        let thread = thread::spawn(move || run(&with_clients, &of_clients, options));
+        Self { shared, endpoints: endpoints.to_vec(), options, thread: Some(thread) }
     }
 
     /// Writes acknowledged so far.
@@ -137,7 +149,7 @@ impl Load {
     /// # Errors
     /// When the clients broke.
     pub fn finish(self) -> Result<(History, Result<()>)> {
-        let (shared, endpoints, clients) = (Arc::clone(&self.shared), self.endpoints.clone(), self.clients);
+        let (shared, endpoints, clients) = (Arc::clone(&self.shared), self.endpoints.clone(), self.options.clients);
         let mut history = self.stop()?;
         let keys = keys_of(&history.calls);
         let reads = runtime()?.block_on(read_back(&shared, &endpoints, clients, &keys));
@@ -157,12 +169,12 @@ fn runtime() -> Result<Runtime> {
     Builder::new_current_thread().enable_all().build().context("cannot start a runtime")
 }
 
-fn run(shared: &Arc<Shared>, endpoints: &[String], clients: u32, seed: u64) -> Result<Vec<Call>> {
+fn run(shared: &Arc<Shared>, endpoints: &[String], options: LoadOptions) -> Result<Vec<Call>> {
     runtime()?.block_on(async {
         let mut tasks = JoinSet::new();
-        for client in 0..clients {
+        for client in 0..options.clients {
             let (shared, endpoints) = (Arc::clone(shared), endpoints.to_vec());
-            tasks.spawn(async move { Worker::new(shared, client, seed).work(&endpoints).await });
+            tasks.spawn(async move { Worker::new(shared, client, options).work(&endpoints).await });
         }
         let mut calls = Vec::new();
         while let Some(worked) = tasks.join_next().await {
@@ -208,6 +220,7 @@ async fn call(
 struct Worker {
     shared: Arc<Shared>,
     client: u32,
+    options: LoadOptions,
     random: SmallRng,
     seed: u64,
     values: u64,
@@ -217,10 +230,10 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(shared: Arc<Shared>, client: u32, seed: u64) -> Self {
-        let seed = seed ^ u64::from(client + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    fn new(shared: Arc<Shared>, client: u32, options: LoadOptions) -> Self {
+        let seed = options.seed ^ u64::from(client + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let random = SmallRng::seed_from_u64(seed);
-        Self { shared, client, random, seed, values: 0, fresh: 0, seen: BTreeMap::new() }
+        Self { shared, client, options, random, seed, values: 0, fresh: 0, seen: BTreeMap::new() }
     }
 
     async fn work(mut self, endpoints: &[String]) -> Result<Vec<Call>> {
@@ -233,15 +246,21 @@ impl Worker {
             let call = call(&self.shared, &client, self.client, operations, consistency, patience).await?;
             self.learn(&call);
             calls.push(call);
-            let pause = Duration::from_millis(self.random.random_range(2..=PAUSE_MS_MAX));
-            tokio::time::sleep(pause).await;
+            let pause_us = self.random.random_range(0..=2 * self.options.pause_us);
+            if pause_us > 0 {
+                tokio::time::sleep(Duration::from_micros(pause_us)).await;
+            }
         }
         Ok(calls)
     }
 
     fn value(&mut self) -> Vec<u8> {
         self.values += 1;
-        format!("{}.{}", self.client, self.values).into_bytes()
+        let mut value = format!("{}.{}.", self.client, self.values).into_bytes();
+        if self.random.random_range(0..LONG_VALUE_ODDS) == 0 {
+            value.resize(self.random.random_range(value.len()..LONG_VALUE_BYTES_MAX), b'.');
+        }
+        value
     }
 
     fn hot_key(&mut self, tag: u32) -> Vec<u8> {

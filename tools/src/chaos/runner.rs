@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::history;
 use super::journal::{Journal, Step, milliseconds};
+use super::load::LoadOptions;
 use super::network::{Member, Network};
 use super::rights::Need;
 use super::scenario::Scenario;
@@ -117,7 +118,7 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// When no folder can be made; everything else is part of the result.
     pub fn run(&mut self, scenario: &Scenario, run: u32) -> Result<RunResult> {
-        let seed = self.environment.seed.wrapping_add(u64::from(run) - 1);
+        let seed = self.environment.load.seed.wrapping_add(u64::from(run) - 1);
         let mut result = RunResult {
             scenario: scenario.name.to_owned(),
             run,
@@ -134,7 +135,7 @@ impl<'a> Runner<'a> {
             return Ok(result);
         }
         let (folder, temporary) = self.folder(scenario, run)?;
-        let environment = Environment { seed, ..self.environment };
+        let environment = Environment { load: LoadOptions { seed, ..self.environment.load }, ..self.environment };
         let journal = Journal::begin(self.quiet);
         let performance = perform(scenario, environment, &folder, journal);
         let failure = performance.and_then(|performance| settle(scenario, performance, &mut result)).err();

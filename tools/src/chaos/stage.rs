@@ -17,7 +17,7 @@ use super::console::Console;
 use super::disk::{FaultyDisk, Loss, Lost, Settings};
 use super::image::Image;
 use super::journal::{Journal, milliseconds};
-use super::load::Load;
+use super::load::{Load, LoadOptions};
 use super::network::{Member, Network};
 use super::rights::Need;
 use super::scenario::Scenario;
@@ -41,10 +41,8 @@ pub struct Environment<'a> {
     pub executable: &'a Path,
     /// Raised by ^C.
     pub stop: &'a AtomicBool,
-    /// Clients of the load.
-    pub clients: u32,
-    /// Of the clients' choices.
-    pub seed: u64,
+    /// The clients.
+    pub load: LoadOptions,
 }
 
 /// The stage.
@@ -111,7 +109,7 @@ impl<'a> Stage<'a> {
         let leader = stage.leader()?;
         stage.note(format!("{} nodes serve, node {leader} leads", scenario.nodes));
         let endpoints = stage.cluster.file().endpoints();
-        stage.load = Some(Load::start(&endpoints, environment.clients, environment.seed));
+        stage.load = Some(Load::start(&endpoints, environment.load));
         stage.progress(100)?;
         Ok(stage)
     }
@@ -168,7 +166,7 @@ impl<'a> Stage<'a> {
     /// The seed of this run.
     #[must_use]
     pub fn seed(&self) -> u64 {
-        self.environment.seed
+        self.environment.load.seed
     }
 
     /// What these nodes say.

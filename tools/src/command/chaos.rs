@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use ringraft_tools::chaos::load::LoadOptions;
 use ringraft_tools::chaos::runner::{RunResult, Runner, Verdict};
 use ringraft_tools::chaos::scenario::{SCENARIOS, Scenario, find};
 use ringraft_tools::chaos::stage::Environment;
@@ -48,6 +49,9 @@ pub(crate) struct Chaos {
     /// Clients of the load.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=64))]
     clients: u32,
+    /// Mean pause of each client between two calls, in microseconds.
+    #[arg(long, default_value_t = 4_000, value_parser = clap::value_parser!(u64).range(0..=10_000_000))]
+    pause_us: u64,
     /// Of the clients' choices; another one for each run of a scenario.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -72,8 +76,8 @@ pub(crate) fn run(arguments: &Chaos) -> Result<Outcome> {
     let scenarios = chosen(arguments)?;
     let stop = interrupt::stop_flag()?;
     let executable = std::env::current_exe().context("cannot find the own binary")?;
-    let environment =
-        Environment { executable: &executable, stop: &stop, clients: arguments.clients, seed: arguments.seed };
+    let load = LoadOptions { clients: arguments.clients, pause_us: arguments.pause_us, seed: arguments.seed };
+    let environment = Environment { executable: &executable, stop: &stop, load };
     let parent = arguments.dir.clone().unwrap_or_else(real_folder);
     let mut runner = Runner::new(environment, &parent, arguments.out.as_deref(), arguments.json);
     let say = |line: &str| if arguments.json { eprintln!("{line}") } else { println!("{line}") };

@@ -2,6 +2,7 @@
 //!
 //! Off the data path.
 
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -34,11 +35,9 @@ impl Journal {
     pub fn note(&mut self, text: impl Into<String>) {
         let (elapsed, text) = (self.start.elapsed(), text.into());
         let line = format!("{:8.2} s  {text}", elapsed.as_secs_f64());
-        if self.on_standard_error {
-            eprintln!("{line}");
-        } else {
-            println!("{line}");
-        }
+        // A reader that went away does not stop the run, which has things to put in order.
+        let _ =
+            if self.on_standard_error { writeln!(io::stderr(), "{line}") } else { writeln!(io::stdout(), "{line}") };
         self.steps.push(Step { elapsed_ms: milliseconds(elapsed), text });
     }
 

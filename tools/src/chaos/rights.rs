@@ -24,6 +24,16 @@ pub enum Need {
 const IMAGE_BYTES: u64 = 16 << 20;
 
 impl Need {
+    /// One word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Network => "namespaces",
+            Self::Disk => "FUSE",
+            Self::Image => "images",
+        }
+    }
+
     /// Tries it in `folder`.
     ///
     /// # Errors

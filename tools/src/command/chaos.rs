@@ -120,18 +120,26 @@ fn chosen(arguments: &Chaos) -> Result<Vec<&'static Scenario>> {
 }
 
 fn list(as_json: bool) {
+    for scenario in SCENARIOS.iter().filter(|_| !as_json) {
+        let mut notes: Vec<&str> = scenario.needs.iter().map(|need| need.word()).collect();
+        notes.extend(scenario.in_short_set.then_some("short set"));
+        let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
+        println!("{:<24} {}{notes}", scenario.name, scenario.about);
+    }
     if as_json {
-        let rows: Vec<Value> = SCENARIOS
-            .iter()
-            .map(|scenario| json!({ "name": scenario.name, "about": scenario.about, "nodes": scenario.nodes, "short": scenario.in_short_set }))
-            .collect();
-        println!("{}", Value::from(rows));
-        return;
+        println!("{}", SCENARIOS.iter().map(row).collect::<Value>());
     }
-    for scenario in SCENARIOS {
-        let short = if scenario.in_short_set { " (short set)" } else { "" };
-        println!("{:<24} {}{short}", scenario.name, scenario.about);
-    }
+}
+
+fn row(scenario: &Scenario) -> Value {
+    let needs: Vec<&str> = scenario.needs.iter().map(|need| need.word()).collect();
+    json!({
+        "name": scenario.name,
+        "about": scenario.about,
+        "nodes": scenario.nodes,
+        "needs": needs,
+        "short": scenario.in_short_set,
+    })
 }
 
 /// Median and longest of all failovers, in milliseconds.

@@ -145,6 +145,14 @@ impl Network {
         self.set(|cuts| cuts.retain(|(from, to)| !members.contains(from) || !members.contains(to)))
     }
 
+    /// Removes the cuts between one and everybody.
+    ///
+    /// # Errors
+    /// When the rules cannot be set.
+    pub fn heal_of(&mut self, member: Member) -> Result<()> {
+        self.set(|cuts| cuts.retain(|(from, to)| *from != member && *to != member))
+    }
+
     /// Removes all cuts.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use crate::chaos::disk::{Loss, Lost, Settings};
 use crate::chaos::stage::{PATIENCE, Stage};
 
 const WRITES: u64 = 100;
+const VERY_SLOW: Duration = Duration::from_millis(100);
 const SLOWER: Duration = Duration::from_millis(10);
 /// Longer than a leader's patience with its disk.
 const STALL: Duration = Duration::from_secs(8);
@@ -29,6 +30,41 @@ pub(super) fn slow_leader(stage: &mut Stage<'_>) -> Result<()> {
     ensure!(writes >= WRITES, "only {writes} writes in 5 s");
     stage.note(format!("node {leader}, the leader, has a disk slower by {SLOWER:?}: {writes} writes in 5 s"));
     Ok(())
+}
+
+/// Flushes so slow that heartbeats, if they waited for them, would come too late.
+pub(super) fn slow_all(stage: &mut Stage<'_>) -> Result<()> {
+    let (leader, term) = stage.leader_and_term()?;
+    let before = stage.load()?.acknowledged();
+    for id in stage.ids() {
+        stage.fault(id, Settings { delay: VERY_SLOW, ..Settings::default() })?;
+    }
+    stage.sleep(STALL)?;
+    let writes = stage.load()?.acknowledged() - before;
+    let after = stage.leader_and_term()?;
+    ensure!(after == (leader, term), "slow disks changed (leader, term) from ({leader}, {term}) to {after:?}");
+    ensure!(writes >= WRITES, "only {writes} writes in {STALL:?}");
+    stage.note(format!(
+        "all disks are slower by {VERY_SLOW:?}: {writes} writes in {STALL:?}; node {leader} still leads"
+    ));
+    Ok(())
+}
+
+pub(super) fn stalled_all(stage: &mut Stage<'_>) -> Result<()> {
+    for id in stage.ids() {
+        stage.fault(id, Settings { stalled: true, ..Settings::default() })?;
+    }
+    stage.load()?.mark();
+    stage.sleep(STALL)?;
+    ensure!(stage.load()?.first_after_mark().is_none(), "a write was acknowledged that no disk has");
+    stage.note(format!("no disk answers for {STALL:?}, and nothing is acknowledged"));
+    let mark = stage.load()?.mark();
+    for id in stage.ids() {
+        stage.fault(id, Settings::default())?;
+    }
+    let took = stage.first_write(mark)?;
+    stage.note(format!("all disks answer; first write acknowledged after {took:.2?}"));
+    stage.progress(WRITES)
 }
 
 pub(super) fn stalled_leader(stage: &mut Stage<'_>) -> Result<()> {

@@ -143,6 +143,8 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("flapping-partition", "links between random nodes fail and recover for a while", partition::flapping)
         .needs(NETWORK),
     scenario("slow-disk-leader", "every request of the leader's disk takes 10 ms longer", disk::slow_leader).needs(DISK),
+    scenario("slow-disks", "every request of every disk takes 100 ms longer", disk::slow_all).needs(DISK),
+    scenario("stalled-disks", "no disk answers anything for 8 seconds", disk::stalled_all).needs(DISK),
     scenario("stalled-disk-leader", "the leader's disk answers nothing for 8 seconds", disk::stalled_leader)
         .needs(DISK)
         .short(),

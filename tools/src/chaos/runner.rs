@@ -71,8 +71,11 @@ impl RunResult {
             (Verdict::Skipped, _) => format!("{}: skipped: {reason}", self.scenario),
             (Verdict::Ok, Some(summary)) => {
                 let mut seen = format!(
-                    "{} calls are linearizable, {} of them unknown; longest gap between writes {} ms",
-                    summary.counts.calls, summary.counts.unknown, summary.longest_gap_ms
+                    "{} calls are linearizable, {} of them unknown; longest gap between writes {} ms, memory {} MiB",
+                    summary.counts.calls,
+                    summary.counts.unknown,
+                    summary.longest_gap_ms,
+                    summary.memory_bytes >> 20
                 );
                 let mut add = |count: u64, what: &str| {
                     if count > 0 {

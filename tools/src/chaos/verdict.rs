@@ -2,7 +2,7 @@
 //!
 //! Off the data path.
 //! Invariants checked: the cluster serves again by itself; every key written can be read; the history is linearizable;
-//! replicas that applied the same have the same state; no node panicked.
+//! replicas that applied the same have the same state; no node panicked; the memory of each stayed within bounds.
 
 use std::path::Path;
 use std::{fmt, fs};
@@ -18,6 +18,9 @@ use crate::status::ClusterStatus;
 /// Writes that must be acknowledged after everything is mended.
 const WRITES_AFTER: u64 = 100;
 
+/// More than the bounds of all queues and caches of a node and the little that is written here come to.
+const MEMORY_BYTES_MAX: u64 = 1 << 30;
+
 /// What was seen.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Summary {
@@ -27,6 +30,8 @@ pub struct Summary {
     pub checked: Checked,
     /// Longest time without an acknowledged write.
     pub longest_gap_ms: u64,
+    /// Highest resident memory of a node, since its last start.
+    pub memory_bytes: u64,
     /// Packets dropped by cuts.
     pub packets_dropped: u64,
     /// Disk requests that met a fault.
@@ -52,6 +57,7 @@ pub fn judge(stage: &mut Stage<'_>, folder: &Path) -> Result<Summary> {
     stage.progress(WRITES_AFTER).context("after everything was mended")?;
     let packets_dropped = stage.network.as_ref().map_or(Ok(0), super::network::Network::dropped)?;
     let disk_faults = stage.disks.values().map(super::disk::FaultyDisk::faults_met).sum();
+    let memory_bytes = check_memory(stage)?;
     let end = stage.load()?.now();
     let (history, read_back) = stage.load.take().context("the load was stopped before")?.finish()?;
     history::save(&history, &folder.join(HISTORY))?;
@@ -64,7 +70,22 @@ pub fn judge(stage: &mut Stage<'_>, folder: &Path) -> Result<Summary> {
         check_log(&log)?;
     }
     let checked = history::check(&history).context(NotLinearizable)?;
-    Ok(Summary { counts, checked, longest_gap_ms, packets_dropped, disk_faults })
+    Ok(Summary { counts, checked, longest_gap_ms, memory_bytes, packets_dropped, disk_faults })
+}
+
+/// The highest resident memory of a node.
+fn check_memory(stage: &mut Stage<'_>) -> Result<u64> {
+    let mut highest = 0;
+    for id in stage.ids() {
+        let pid = stage.cluster.running_pid(id).with_context(|| format!("node {id} does not run"))?;
+        let status =
+            fs::read_to_string(format!("/proc/{pid}/status")).context("cannot read the status of a process")?;
+        let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        let bytes = kibibytes.and_then(|number| number.parse::<u64>().ok()).context("no VmHWM")? << 10;
+        ensure!(bytes <= MEMORY_BYTES_MAX, "node {id} took {} MiB of memory", bytes >> 20);
+        highest = highest.max(bytes);
+    }
+    Ok(highest)
 }
 
 fn first(history: &History) -> u64 {

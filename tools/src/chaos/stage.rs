@@ -294,17 +294,17 @@ impl<'a> Stage<'a> {
         Ok(Duration::from_nanos(time.saturating_sub(since)))
     }
 
-    /// Waits until one of these nodes leads and a write invoked since is acknowledged: the node, and how long after
-    /// `since` that was. The old leader may still have acknowledged what it had before.
+    /// Waits until one of these nodes leads and a write invoked since is acknowledged: how long after `since` that was. The old leader may still have acknowledged what it had before.
     ///
     /// # Errors
     /// As [`Self::wait`].
-    pub fn fail_over(&mut self, since: u64, ids: &[u64]) -> Result<(u64, Duration)> {
+    pub fn fail_over(&mut self, since: u64, ids: &[u64]) -> Result<Duration> {
         let new = self.wait_for_leader_among(ids)?;
-        self.load()?.mark();
+        let elected = Duration::from_nanos(self.load()?.mark().saturating_sub(since));
+        self.note(format!("node {new} leads, seen {elected:.2?} after the fault"));
         let took = self.first_write(since)?;
         self.failed_over(took);
-        Ok((new, took))
+        Ok(took)
     }
 
     /// Notes a failover.

@@ -318,6 +318,7 @@ fn write(directory: &Path, stored: &Stored) -> Result<(), IdentityError> {
 mod tests {
     use super::*;
     use crate::config::NodeConfig;
+    use proptest::prelude::*;
 
     fn config(directory: &Path, change: impl FnOnce(&mut NodeConfig)) -> ValidNodeConfig {
         let mut config = NodeConfig { id: 1, data_dir: directory.to_owned(), ..NodeConfig::default() };
@@ -388,6 +389,39 @@ mod tests {
             std::fs::write(&file, damaged).unwrap();
             assert_eq!(code(Identity::open(&config(directory.path(), |_| {}))), exit::DATA_CORRUPT);
             assert_eq!(code(Identity::open(&config(directory.path(), init))), exit::DATA_CORRUPT);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// A changed file is refused as damaged or of another node, unless it still says the same.
+        #[test]
+        fn a_changed_identity_is_never_another_one(
+            edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+            anything in prop::option::of(prop::collection::vec(any::<u8>(), 0..300)),
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            drop(Identity::open(&config(directory.path(), init)).unwrap());
+            let file = directory.path().join(FILE);
+            let written = read(directory.path()).unwrap().unwrap();
+            let mut bytes = std::fs::read(&file).unwrap();
+            for (at, byte) in edits {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            std::fs::write(&file, anything.unwrap_or(bytes)).unwrap();
+            match Identity::open(&config(directory.path(), |_| {})) {
+                Ok(_) => prop_assert_eq!(read(directory.path()).unwrap().unwrap(), written),
+                Err(error) => {
+                    let code = error.exit_code();
+                    prop_assert!(code == exit::DATA_CORRUPT || code == exit::IDENTITY_MISMATCH, "{}", error);
+                }
+            }
         }
     }
 

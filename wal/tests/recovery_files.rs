@@ -97,3 +97,18 @@ fn row_30_a_written_file_that_wal_meta_does_not_count() {
     let error = recovery.finish().expect_err("the seal of the second segment names a file that was written to");
     assert_eq!(error, RecoveryError::Uncounted { file: last, counted: 2 });
 }
+
+#[test]
+fn row_31_a_segment_id_that_no_program_writes() {
+    let (log, _) = three_segments();
+    for (at, byte) in [(15, 0x2e), (8, 29)] {
+        let mut disk = log.crashed();
+        let mut first = disk.files()[&FileNumber(1)][..BLOCK].to_vec();
+        first[at] = byte;
+        let crc = crc32c::crc32c(&first[..60]);
+        first[60..64].copy_from_slice(&crc.to_le_bytes());
+        disk.files_mut().get_mut(&FileNumber(4)).unwrap()[..BLOCK].copy_from_slice(&first);
+        let error = refused(&log.config, &disk).to_string();
+        assert!(error.contains("0004.segment at byte 0") && error.contains("contradicts itself"), "{error}");
+    }
+}

@@ -3,6 +3,7 @@
 //! Off the data path.
 
 use clap::Parser;
+use proptest::prelude::*;
 use ringraft_raft::GroupId;
 
 use super::*;
@@ -161,4 +162,64 @@ fn the_digest_covers_what_nodes_share_and_nothing_else() {
     assert_ne!(other_nodes.load().unwrap().cluster_digest(), base);
     let other_addresses = args(&[REQUIRED[0], REQUIRED[1], REQUIRED[2], "--peers=1=a:1,2=b:1,3=c:1"]);
     assert_eq!(other_addresses.load().unwrap().cluster_digest(), base, "addresses may change");
+}
+
+fn complete() -> NodeConfig {
+    with_required(&[]).resolve().unwrap()
+}
+
+/// Valid and usable, or refused with a reason.
+fn check(config: NodeConfig) {
+    match config.validate() {
+        Ok(config) => drop((config.raft(GroupId(0)), config.wal(0), config.limits(), config.cluster_digest())),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// Values as people write them, and others.
+fn value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<u64>().prop_map(|number| number.to_string()),
+        (any::<u16>(), prop::sample::select(vec!["KiB", "MiB", "GiB", "ms", "s", "-", ",", "=", "e9"]))
+            .prop_map(|(number, unit)| format!("{number}{unit}")),
+        "[0-9]=[a-z]{0,3}:[0-9]{0,6}(,[0-9]=[a-z]:[0-9]{1,5}){0,3}",
+        "\\PC{0,20}",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_value_of_any_setting_is_taken_or_refused(which in any::<prop::sample::Index>(), value in value()) {
+        let info = which.get(SETTINGS);
+        let mut config = complete();
+        if config.assign(info.key, &value).is_ok() {
+            let mut again = complete();
+            for (key, value) in config.values() {
+                again.assign(key, &value).unwrap();
+            }
+            prop_assert_eq!(&again, &config, "{} = {}", info.key, value);
+            check(config);
+        }
+    }
+
+    #[test]
+    fn any_file_is_taken_or_refused(
+        lines in prop::collection::vec((any::<prop::sample::Index>(), value(), 0..3_u8), 0..5),
+        text in "\\PC{0,40}",
+    ) {
+        let line = |(which, value, form): &(prop::sample::Index, String, u8)| {
+            let key = which.get(SETTINGS).key;
+            match form {
+                0 => format!("{key} = {value}\n"),
+                1 => format!("{key} = {value:?}\n"),
+                _ => format!("[{key}]\na = {value:?}\n"),
+            }
+        };
+        let mut config = complete();
+        let file: String = lines.iter().map(line).collect();
+        if config.assign_file(std::path::Path::new("any.toml"), &file).is_ok() {
+            check(config);
+        }
+        let _ = complete().assign_file(std::path::Path::new("any.toml"), &text);
+    }
 }

@@ -58,12 +58,27 @@ pub(super) fn link(config: &ValidConfig, scans: &[SegmentScan], file_count: u32)
         let offset = scan.stop_block * config.block_bytes as u64;
         return Err(RecoveryError::Version { file: scan.file, offset, version });
     }
+    let newest = parts.first().and_then(|part| scans[part.place].segment_id).unwrap_or(0);
+    if let Some(scan) = scans.iter().find(|scan| !is_plausible(scan, (live_first, newest), end)) {
+        let (file, sequence, reason) = (scan.file, end + 1, StopReason::Contradiction);
+        let damage = Damage { file, offset: 0, sequence, durable_sequence: end, reason, lost: Vec::new() };
+        return Err(RecoveryError::Corruption(Box::new(damage)));
+    }
     if let Some(StopReason::Sealed { next, .. }) = parts.first().map(|part| scans[part.place].stop)
         && next.0 >= file_count
     {
         return Err(RecoveryError::Uncounted { file: next, counted: file_count });
     }
     Ok(assemble(config, scans, &parts, file_count))
+}
+
+/// What programs write: ids and sequences go up together, so a segment behind the log's newest begins behind its end; and
+/// ids are within what a header's `live_segments` can span. A log gone on from behind anything else could not be read again.
+fn is_plausible(scan: &SegmentScan, (live_first, newest): (u64, u64), end: u64) -> bool {
+    let ids = scan.segment_id.into_iter().chain(scan.claims.keys().copied());
+    let in_reach = ids.max().unwrap_or(0).saturating_sub(live_first) < u64::from(u32::MAX);
+    let behind = scan.segment_id.is_none_or(|segment_id| segment_id <= newest || scan.first_sequence() > end);
+    in_reach && behind
 }
 
 /// Places of the scans that begin with a batch, highest segment id first.

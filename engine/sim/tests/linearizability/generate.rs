@@ -95,9 +95,12 @@ impl World {
         self.close_entry();
         let operations: Vec<_> = (0..self.count()).map(|_| Operation::Get { key: self.key() }).collect();
         let stale = self.percent(self.shape.stale_percent);
-        let from = if stale { self.random.random_range(0..self.past.len()) } else { self.past.len() - 1 };
-        let (index, mut state) = self.past[from].clone();
-        let results = execute(&mut state, &operations);
+        let (index, results) = if stale {
+            let from = self.random.random_range(0..self.past.len());
+            (self.past[from].0, execute(&mut self.past[from].1, &operations))
+        } else {
+            (self.index - 1, execute(&mut self.state, &operations))
+        };
         let outcome = CallOutcome::Done { position: Position { group: 0, index, position: u32::MAX }, results };
         let consistency = if stale { Consistency::Stale } else { Consistency::Linearizable };
         self.push(invoked, operations, consistency, Some(Ended { returned, outcome }));
@@ -146,9 +149,11 @@ impl World {
 
     fn close_entry(&mut self) {
         if self.position > 0 {
-            self.past.push((self.index, self.state.clone()));
-            if self.past.len() > 4 {
-                self.past.remove(0);
+            if self.shape.stale_percent > 0 {
+                self.past.push((self.index, self.state.clone()));
+                if self.past.len() > 4 {
+                    self.past.remove(0);
+                }
             }
             (self.index, self.position) = (self.index + 1, 0);
         }

@@ -166,18 +166,17 @@ fn is_known_write_of(call: &Call, value: &[u8]) -> bool {
 /// The time of the witness and of the search; printed, and held to a bound that only a change of its growth exceeds.
 #[test]
 fn long_histories_take_little_time() {
-    let shape = Shape {
-        calls: if cfg!(debug_assertions) { 10_000 } else { 100_000 },
-        keys: 100,
-        values: 0,
-        overlap: 16,
-        unknown_percent: 0,
-        several_percent: 0,
-        ..SMALL
-    };
-    for (name, keys, unknown_percent) in [("100 keys", 100, 0), ("one hot key", 1, 0), ("100 keys, 1% unknown", 100, 1)]
-    {
-        let history = generate::history(7, Shape { keys, unknown_percent, ..shape });
+    let thousands = if cfg!(debug_assertions) { 3 } else { 100 };
+    let runs = [
+        ("100 keys", 100, 0, thousands * 1_000),
+        ("one hot key", 1, 0, thousands * 1_000),
+        ("100 keys, 1% unknown", 100, 1, thousands * 1_000),
+        ("1,000 keys, ten times as long", 1_000, 0, thousands * 10_000),
+    ];
+    for (name, keys, unknown_percent, calls) in runs {
+        let shape =
+            Shape { calls, keys, values: 0, overlap: 16, unknown_percent, several_percent: 0, stale_percent: 0 };
+        let history = generate::history(7, shape);
         let start = Instant::now();
         let summary = check(&history).expect("a sequential execution");
         let witness = start.elapsed();
@@ -185,7 +184,7 @@ fn long_histories_take_little_time() {
         let unordered = check_without_positions(&history).expect("a sequential execution");
         let search = start.elapsed();
         println!(
-            "{name}: check {witness:?} ({} searched, {} undecided), without positions {search:?} ({} undecided)",
+            "{calls} calls, {name}: check {witness:?} ({} searched, {} undecided), without positions {search:?} ({} undecided)",
             summary.searched, summary.undecided, unordered.undecided
         );
         assert_eq!(summary.undecided, 0);

@@ -84,26 +84,35 @@ impl Script {
 
 /// Executes a request: all of it, or nothing when a compare-and-set finds another value.
 pub(crate) fn execute(state: &mut State, operations: &[Operation]) -> Vec<OperationResult> {
+    if let [operation] = operations {
+        return vec![execute_one(state, operation)];
+    }
     let mut after = state.clone();
-    let mut results = Vec::new();
-    for (at, operation) in operations.iter().enumerate() {
-        results.push(match operation.clone() {
-            Operation::Put { key, value } => OperationResult::Put { replaced: after.insert(key, value).is_some() },
-            Operation::Get { key } => OperationResult::Value(after.get(&key).cloned()),
-            Operation::Delete { key } => OperationResult::Deleted { existed: after.remove(&key).is_some() },
-            Operation::CompareAndSet { key, expected, value } => {
-                let current = after.get(&key).cloned();
-                if current != expected {
-                    let mut refused = vec![OperationResult::NotApplied; operations.len()];
-                    refused[at] = OperationResult::Compared { swapped: false, current };
-                    return refused;
-                }
-                after.insert(key, value);
-                SWAPPED
-            }
-            Operation::OpenSession { .. } => panic!("sessions have no state here"),
-        });
+    let results: Vec<_> = operations.iter().map(|operation| execute_one(&mut after, operation)).collect();
+    let refused = |result: &OperationResult| matches!(result, OperationResult::Compared { swapped: false, .. });
+    if let Some(at) = results.iter().position(refused) {
+        let not_applied = |(place, result): (usize, &OperationResult)| {
+            if place == at { result.clone() } else { OperationResult::NotApplied }
+        };
+        return results.iter().enumerate().map(not_applied).collect();
     }
     *state = after;
     results
+}
+
+fn execute_one(state: &mut State, operation: &Operation) -> OperationResult {
+    match operation.clone() {
+        Operation::Put { key, value } => OperationResult::Put { replaced: state.insert(key, value).is_some() },
+        Operation::Get { key } => OperationResult::Value(state.get(&key).cloned()),
+        Operation::Delete { key } => OperationResult::Deleted { existed: state.remove(&key).is_some() },
+        Operation::CompareAndSet { key, expected, value } => {
+            let current = state.get(&key).cloned();
+            if current != expected {
+                return OperationResult::Compared { swapped: false, current };
+            }
+            state.insert(key, value);
+            SWAPPED
+        }
+        Operation::OpenSession { .. } => panic!("sessions have no state here"),
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -194,7 +194,13 @@ fn settle(scenario: &Scenario, performance: Performance, result: &mut RunResult)
     result.steps = performance.steps;
     match performance.judged {
         Ok(_) if scenario.loses_writes => bail!("acknowledged writes were lost and the check did not find it"),
-        Ok(summary) => result.summary = Some(summary),
+        Ok(summary) => {
+            let nothing = "nothing was tried:";
+            let (network, disk) = (scenario.needs.contains(&Need::Network), scenario.needs.contains(&Need::Disk));
+            ensure!(!network || summary.packets_dropped > 0, "{nothing} no packet was dropped");
+            ensure!(!disk || summary.disk_faults > 0, "{nothing} no request met a fault of its disk");
+            result.summary = Some(summary);
+        }
         Err(error) if scenario.loses_writes && error.is::<NotLinearizable>() => {
             result.steps.push(Step { elapsed_ms: result.elapsed_ms, text: format!("found: {error:#}") });
         }

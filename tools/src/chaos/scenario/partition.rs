@@ -112,6 +112,27 @@ pub(super) fn bridge(stage: &mut Stage<'_>) -> Result<()> {
     stage.note(format!("node {bridge} is killed; nothing is acknowledged"));
     stage.start(bridge)?;
     stage.progress(WRITES)?;
+    // A leader must be found although the halves do not hear each other's candidates.
+    for round in 1..=3 {
+        let ids = stage.ids();
+        for id in &ids {
+            stage.kill(*id)?;
+        }
+        let mark = stage.load()?.mark();
+        for id in &ids {
+            stage.start(*id)?;
+        }
+        let took = stage.first_write(mark)?;
+        stage.progress(WRITES)?;
+        let (leader, term) = stage.leader_and_term()?;
+        stage.sleep(LONG)?;
+        let after = stage.leader_and_term()?;
+        ensure!(
+            after == (leader, term),
+            "(leader, term) was ({leader}, {term}), and is {after:?} though nothing failed"
+        );
+        stage.note(format!("round {round}: all are killed and started; first write acknowledged after {took:.2?}"));
+    }
     stage.network()?.heal()?;
     stage.progress(WRITES)
 }

@@ -1,0 +1,52 @@
+//! Any bytes as the body of any message: an error, or a message all of which can be read and written again.
+//!
+//! Off the data path.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use ringraft_net::limits::Limits;
+use ringraft_net::wire;
+
+fn request(bytes: &[u8]) {
+    let Ok(request) = wire::view_request(bytes) else { return };
+    let class = wire::validate_request(request, &Limits::CLIENT);
+    let group = wire::group_of_request(request, 7);
+    let bytes_of_all: usize = request.operations().map(|operation| operation.payload_bytes()).sum();
+    assert!(class.is_err() || request.operations().len() <= Limits::CLIENT.operations_max);
+    assert!(group.is_err() || group.is_ok_and(|group| group < 7));
+    let operations: Vec<_> = request.operations().collect();
+    let mut again = Vec::new();
+    let (client, sequence) = (request.client.to_native(), request.sequence.to_native());
+    let (acknowledged, consistency) = (request.acknowledged.to_native(), request.consistency.to_native());
+    wire::RequestRef { client, sequence, acknowledged, consistency, operations: &operations }.append_to(&mut again);
+    let second = wire::view_request(&again).expect("what was read can be written");
+    assert_eq!(second.operations().map(|operation| operation.payload_bytes()).sum::<usize>(), bytes_of_all);
+    assert!(second.operations().eq(request.operations()));
+}
+
+fn reply(bytes: &[u8]) {
+    let Ok(reply) = wire::view_reply(bytes) else { return };
+    let owned = reply.to_owned_reply();
+    let mut again = Vec::new();
+    owned.append_to(&mut again);
+    assert_eq!(wire::view_reply(&again).expect("what was read can be written").to_owned_reply(), owned);
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((which, bytes)) = data.split_first() else { return };
+    match which % 7 {
+        0 => request(bytes),
+        1 => reply(bytes),
+        2 => {
+            if let Ok(message) = wire::view_peer_message(bytes) {
+                let mut again = Vec::new();
+                message.append_to(&mut again);
+                assert_eq!(wire::view_peer_message(&again), Ok(message));
+            }
+        }
+        3 => drop(wire::view_digest(bytes)),
+        4 => drop(wire::view_hello(bytes)),
+        5 => drop(wire::view_welcome(bytes)),
+        _ => drop(wire::view_refused(bytes)),
+    }
+});

@@ -93,14 +93,9 @@ pub(super) fn search(calls: &Calls<'_>, order: Order, steps_max: u64) -> Verdict
     search.run()
 }
 
-/// Its effect depends on the state.
-fn is_conditional(operations: &[Operation]) -> bool {
-    operations.iter().any(|operation| matches!(operation, Operation::CompareAndSet { .. }))
-}
-
 /// Its effect depends on the state, or is on several keys.
 fn is_entangled(operations: &[Operation]) -> bool {
-    operations.len() > 1 || is_conditional(operations)
+    operations.len() > 1 || matches!(operations, [Operation::CompareAndSet { .. }])
 }
 
 struct Search<'a> {
@@ -287,16 +282,13 @@ impl Search<'_> {
         }
     }
 
-    /// It may matter to a known call that may be next, or to an unknown one whose effect depends on the state: until one
-    /// of these follows it can be delayed.
+    /// It may matter to a known call that may be next, or to another unknown one: until one of these follows it can be
+    /// delayed.
     fn is_about(&mut self, number: usize) -> bool {
         let this = &self.unknown[number].call.operations;
         let of_known = |rank: &u32| share_a_key(this, &self.known[*rank as usize].call.operations);
         let of_unknown = |(other, unknown): (usize, &Unknown<'_>)| {
-            other != number
-                && !self.used[other]
-                && is_conditional(&unknown.call.operations)
-                && share_a_key(this, &unknown.call.operations)
+            other != number && !self.used[other] && share_a_key(this, &unknown.call.operations)
         };
         self.window.iter().any(of_known) || self.unknown.iter().enumerate().any(of_unknown)
     }

@@ -175,6 +175,19 @@ fn unknown_writes_explain_what_they_can_and_no_more() {
 }
 
 #[test]
+fn unknown_writes_of_several_keys_have_an_order_among_themselves() {
+    let mut script = Script::default();
+    script.unknown(10, vec![put("a", "1"), put("b", "1")]).unknown(10, vec![delete("b"), put("c", "2")]);
+    script.write((20, 30), (5, 0), vec![delete("c")], vec![OperationResult::Deleted { existed: true }]);
+    script.read((40, 50), 5, "b", ABSENT).read((60, 70), 6, "a", found("1"));
+    accepted(&script);
+    script.read((80, 90), 7, "b", ABSENT);
+    accepted(&script);
+    script.read((80, 90), 7, "c", found("2"));
+    assert_eq!(rule(&script), Err(Rule::NotLinearizable));
+}
+
+#[test]
 fn an_unknown_write_is_not_seen_before_it_began() {
     let mut script = Script::default();
     script.read((10, 20), 3, "x", found("1")).unknown(30, vec![put("x", "1")]);

@@ -96,6 +96,17 @@ proptest! {
     }
 
     #[test]
+    fn entangled_unknown_writes_are_judged_as_the_definition_judges_them(
+        seed: u64,
+        damages in prop::collection::vec(any::<u64>(), 0..2),
+    ) {
+        let shape = Shape { keys: 3, unknown_percent: 55, several_percent: 60, calls: 8, ..SMALL };
+        let mut history = generate::history(seed, shape);
+        damages.iter().for_each(|damage| generate::damage(*damage, &mut history));
+        agrees_with_the_definition(&history)?;
+    }
+
+    #[test]
     fn unknown_writes_are_judged_as_the_definition_judges_them(seed: u64, damages in prop::collection::vec(any::<u64>(), 0..3)) {
         let shape = Shape { keys: 1, unknown_percent: 50, several_percent: 10, values: 2, ..SMALL };
         let mut history = generate::history(seed, shape);

@@ -74,7 +74,10 @@ proptest! {
         let history = generate::history(seed, shape);
         let checked = check(&history);
         prop_assert!(checked.is_ok(), "{}\n{}", checked.unwrap_err(), show(&history));
-        prop_assert_eq!(checked.unwrap().undecided, 0);
+        // Many unknown writes of few values can be too many orders to try.
+        if shape.unknown_percent < 10 {
+            prop_assert_eq!(checked.unwrap().undecided, 0);
+        }
     }
 
     #[test]

@@ -29,6 +29,9 @@ Examples:
 
 Exit code 1: a property does not hold.";
 
+/// Last events shown of a campaign's first failure.
+const LINES_SHOWN: usize = 40;
+
 /// Runs the cluster's code over simulated disks, network and clocks, with faults drawn from seeds.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -163,6 +166,11 @@ fn many(arguments: &Sim, scenario: Option<&Scenario>) -> Result<Outcome> {
         println!("{}", serde_json::to_string_pretty(&as_json(first, &summary))?);
     } else {
         print_summary(&summary);
+        if let Some((seed, _)) = summary.violations.first() {
+            let lines = execute(scenario, *seed, TraceMode::Last).lines;
+            println!("\nthe last events of seed {seed}:");
+            lines.iter().skip(lines.len().saturating_sub(LINES_SHOWN)).for_each(|line| println!("{line}"));
+        }
         for (seed, violation) in summary.violations.iter().take(10) {
             print_violation(arguments.scenario.as_deref(), *seed, violation);
         }

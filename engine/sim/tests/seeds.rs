@@ -7,6 +7,8 @@ use ringraft_sim::scenario::{SCENARIOS, run_scenario};
 use ringraft_sim::{TraceMode, run_seed};
 
 const JOBS: usize = 2;
+/// The seed with which every scenario that once failed did fail.
+const SCENARIO_SEED: u64 = 4;
 
 #[track_caller]
 fn assert_clean(seed: u64) {
@@ -54,8 +56,8 @@ fn fresh_seeds_find_nothing() {
 
 #[test]
 fn every_scenario_holds() {
-    for (scenario, seed) in SCENARIOS.iter().flat_map(|scenario| [(scenario, 1), (scenario, 4)]) {
-        let run = run_scenario(scenario, seed, TraceMode::Last);
-        assert_eq!(run.violation, None, "scenario {} seed {seed}:\n{}", scenario.name, run.lines.join("\n"));
+    for scenario in SCENARIOS {
+        let run = run_scenario(scenario, SCENARIO_SEED, TraceMode::Last);
+        assert_eq!(run.violation, None, "scenario {}:\n{}", scenario.name, run.lines.join("\n"));
     }
 }

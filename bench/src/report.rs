@@ -203,6 +203,9 @@ pub struct Floor {
     pub flush_us: f64,
     /// Median of a round trip of 64 bytes over loopback between two threads on two cores, by plain system calls.
     pub round_trip_us: f64,
+    /// Median time until a majority of as many such writes as there are nodes, begun at once, are done: nodes that share
+    /// one disk wait for each other.
+    pub majority_flush_us: f64,
 }
 
 impl Floor {
@@ -210,13 +213,24 @@ impl Floor {
     #[must_use]
     pub fn mean(before: Self, after: Self) -> Self {
         let mean = |read: fn(&Self) -> f64| (read(&before) + read(&after)) / 2.0;
-        Self { flush_us: mean(|floor| floor.flush_us), round_trip_us: mean(|floor| floor.round_trip_us) }
+        Self {
+            flush_us: mean(|floor| floor.flush_us),
+            round_trip_us: mean(|floor| floor.round_trip_us),
+            majority_flush_us: mean(|floor| floor.majority_flush_us),
+        }
     }
 
-    /// Both together.
+    /// One flush and one round trip.
     #[must_use]
     pub fn sum_us(&self) -> f64 {
         self.flush_us + self.round_trip_us
+    }
+
+    /// What a replicated put on nodes that share one disk pays at least: client to leader and back, leader to follower
+    /// and back, and the flush of a majority.
+    #[must_use]
+    pub fn replicated_us(&self) -> f64 {
+        self.majority_flush_us + 2.0 * self.round_trip_us
     }
 }
 

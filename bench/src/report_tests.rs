@@ -64,7 +64,7 @@ fn report() -> Report {
         wake_us: 100.0,
         interrupted: false,
     };
-    let floor = Some(Floor { flush_us: 80.0, round_trip_us: 45.0 });
+    let floor = Some(Floor { flush_us: 80.0, round_trip_us: 45.0, majority_flush_us: 150.0 });
     Report { system: system_a, rivals: vec![rival], ratios, floor, run, host: HostFacts::default() }
 }
 

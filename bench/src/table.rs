@@ -47,6 +47,14 @@ pub fn format(report: &Report) -> String {
             time(floor.sum_us()),
             report.system.latency_us.p50 / floor.sum_us(),
         );
+        let _ = writeln!(
+            text,
+            "floor of {} nodes on this one disk: flush of a majority {} + two round trips = {}; {:.1} times that",
+            report.system.nodes,
+            time(floor.majority_flush_us),
+            time(floor.replicated_us()),
+            report.system.latency_us.p50 / floor.replicated_us(),
+        );
     }
     text.push_str(&host(report));
     text

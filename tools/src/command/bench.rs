@@ -73,12 +73,12 @@ fn with_local_cluster(arguments: &Bench, stop: &AtomicBool) -> Result<Report> {
     cluster.start()?;
     cluster.wait_until_serving(START_PATIENCE)?;
     let alone = arguments.bench.is_one_at_a_time();
-    let floor_before = alone.then(|| doctor::floor(folder.path())).transpose()?;
+    let floor_before = alone.then(|| doctor::floor(folder.path(), shape.nodes)).transpose()?;
     let processes = servers(&mut cluster);
     let mut report = ringraft_bench::run_until(&arguments.bench, &processes, &cluster.file().endpoints(), stop);
     let ended = report_ended(&mut cluster);
     if let (Some(before), Ok(report)) = (floor_before, &mut report) {
-        report.floor = Some(Floor::mean(before, doctor::floor(folder.path())?));
+        report.floor = Some(Floor::mean(before, doctor::floor(folder.path(), shape.nodes)?));
     }
     cluster.stop(STOP_PATIENCE)?;
     drop(cluster);

@@ -8,6 +8,8 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -94,7 +96,7 @@ fn direct_io(folder: &Path) -> (Finding, bool) {
     const CHECK: &str = "direct I/O";
     let remedy = "use a folder on ext4 or XFS that this user may write to; ringraft does not run without direct I/O";
     let told = alignment(folder);
-    let tried = Scratch::create(folder, OFlags::DIRECT, 1);
+    let tried = Scratch::create(folder, "direct", OFlags::DIRECT, 1);
     match (tried, told) {
         (Err(error), _) => (Finding::bad(CHECK, format!("{error:#}"), remedy), false),
         (Ok(_), Some((memory, offset))) if offset as usize > BLOCK_BYTES => {
@@ -110,7 +112,7 @@ fn direct_io(folder: &Path) -> (Finding, bool) {
 }
 
 fn alignment(folder: &Path) -> Option<(u32, u32)> {
-    let probe = Scratch::create(folder, OFlags::empty(), 0).ok()?;
+    let probe = Scratch::create(folder, "probe", OFlags::empty(), 0).ok()?;
     let answer = statx(CWD, &probe.path, AtFlags::empty(), StatxFlags::DIOALIGN).ok()?;
     let told = StatxFlags::from_bits_retain(answer.stx_mask).contains(StatxFlags::DIOALIGN);
     (told && answer.stx_dio_offset_align > 0).then_some((answer.stx_dio_mem_align, answer.stx_dio_offset_align))
@@ -128,6 +130,13 @@ impl Method {
         match self {
             Self::WriteThenSync => "flush: write, fdatasync",
             Self::SyncedWrite => "flush: O_DSYNC write",
+        }
+    }
+
+    fn file_name(self) -> &'static str {
+        match self {
+            Self::WriteThenSync => "sync",
+            Self::SyncedWrite => "dsync",
         }
     }
 }
@@ -157,12 +166,66 @@ pub(super) fn flush_p50_us(folder: &Path, patience: Duration) -> Result<u64> {
     Ok(measure(folder, Method::WriteThenSync, patience)?.0.value_at_quantile(0.5))
 }
 
+/// The median time until a majority of `nodes` flushes of 4 KiB, begun at once on `nodes` files, are done, in
+/// microseconds: what a commit of nodes that share one disk waits for at least.
+pub(super) fn majority_flush_p50_us(folder: &Path, nodes: u64, patience: Duration) -> Result<u64> {
+    let scratches = (0..nodes)
+        .map(|node| Scratch::create(folder, &format!("node-{node}"), OFlags::DIRECT, FILE_BLOCKS))
+        .collect::<Result<Vec<_>>>()?;
+    let nodes = usize::try_from(nodes)?;
+    let begin = Barrier::new(nodes + 1);
+    let going = AtomicBool::new(true);
+    let (done, dones) = mpsc::channel();
+    let mut histogram = Histogram::<u64>::new(3)?;
+    std::thread::scope(|scope| {
+        for scratch in &scratches {
+            let (done, begin, going) = (done.clone(), &begin, &going);
+            scope.spawn(move || {
+                let block = AlignedBlock::new(5);
+                for turn in 0.. {
+                    begin.wait();
+                    if !going.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let offset = turn % FILE_BLOCKS * BLOCK_BYTES as u64;
+                    let flushed =
+                        scratch.file.write_all_at(block.bytes(), offset).and_then(|()| scratch.file.sync_data());
+                    let _ = done.send(flushed.map(|()| Instant::now()));
+                }
+            });
+        }
+        let start = Instant::now();
+        let mut failed = Ok(());
+        for _ in 0..WRITES_MAX {
+            let before = Instant::now();
+            begin.wait();
+            let mut times = Vec::with_capacity(nodes);
+            for time in dones.iter().take(nodes) {
+                match time {
+                    Ok(time) => times.push(time),
+                    Err(error) => failed = Err(error),
+                }
+            }
+            times.sort_unstable();
+            let Some(majority) = times.get(nodes / 2) else { break };
+            histogram.saturating_record(majority.duration_since(before).as_micros() as u64);
+            if failed.is_err() || start.elapsed() > patience {
+                break;
+            }
+        }
+        going.store(false, Ordering::Relaxed);
+        begin.wait();
+        failed
+    })?;
+    Ok(histogram.value_at_quantile(0.5))
+}
+
 fn measure(folder: &Path, method: Method, patience: Duration) -> Result<(Histogram<u64>, f64)> {
     let flags = match method {
         Method::WriteThenSync => OFlags::DIRECT,
         Method::SyncedWrite => OFlags::DIRECT | OFlags::DSYNC,
     };
-    let scratch = Scratch::create(folder, flags, FILE_BLOCKS)?;
+    let scratch = Scratch::create(folder, method.file_name(), flags, FILE_BLOCKS)?;
     let block = AlignedBlock::new(5);
     let mut histogram = Histogram::new(3)?;
     let start = Instant::now();
@@ -188,8 +251,8 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn create(folder: &Path, flags: OFlags, blocks: u64) -> Result<Self> {
-        let path = folder.join(format!(".ringraft-doctor-{}-{}", std::process::id(), flags.bits()));
+    fn create(folder: &Path, name: &str, flags: OFlags, blocks: u64) -> Result<Self> {
+        let path = folder.join(format!(".ringraft-doctor-{}-{name}", std::process::id()));
         let mut plain = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
         let mut scratch = Self { file: plain.try_clone()?, path };
         let zeros = vec![0; BLOCK_BYTES];

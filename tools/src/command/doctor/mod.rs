@@ -29,10 +29,13 @@ Examples:
 
 Exit code: 0 when a node can run here (warnings included), 1 when something must change first.";
 
-/// What one write alone pays at least with its data in `folder`: a flush and a round trip, by plain system calls.
-pub(super) fn floor(folder: &Path) -> Result<Floor> {
+/// What one write alone pays at least with its data in `folder`: a flush and a round trip, by plain system calls; and what
+/// the flush of a majority takes when all `nodes` have their data there.
+pub(super) fn floor(folder: &Path, nodes: u64) -> Result<Floor> {
     let round_trip_us = network::measure()?.value_at_quantile(0.5) as f64;
-    Ok(Floor { flush_us: disk::flush_p50_us(folder, FLOOR_PATIENCE)? as f64, round_trip_us })
+    let flush_us = disk::flush_p50_us(folder, FLOOR_PATIENCE)? as f64;
+    let majority_flush_us = disk::majority_flush_p50_us(folder, nodes, FLOOR_PATIENCE)? as f64;
+    Ok(Floor { flush_us, round_trip_us, majority_flush_us })
 }
 
 const FLOOR_PATIENCE: Duration = Duration::from_millis(500);

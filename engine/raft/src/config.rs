@@ -2,7 +2,8 @@
 //!
 //! Off the data path.
 //!
-//! Relations: `heartbeat_ticks < election_ticks_min < election_ticks_max`; `append_bytes_max <= inflight_bytes_max`.
+//! Relations: `2 * heartbeat_ticks <= election_ticks_min`, `1.5 * election_ticks_min <= election_ticks_max`;
+//! `append_bytes_max <= inflight_bytes_max`.
 //!
 //! Deliberately absent: the length of a tick, which is the host's business, and switches for pre-vote and check-quorum,
 //! which are always on.
@@ -32,6 +33,9 @@ pub struct Config {
     pub seed: u64,
 }
 
+/// Fewest different election timeouts.
+const ELECTION_SPREAD_MIN: u32 = 4;
+
 impl Config {
     /// The defaults. They suit a tick of 10 ms: elections after 0.5 to 1 s of silence, heartbeats every 50 ms.
     #[must_use]
@@ -56,7 +60,8 @@ impl Config {
         if self.election_ticks_min < self.heartbeat_ticks.saturating_mul(2) {
             return Err(ConfigError::ElectionTicksMinTooSmall);
         }
-        if self.election_ticks_max <= self.election_ticks_min {
+        let spread = (self.election_ticks_min / 2).max(ELECTION_SPREAD_MIN);
+        if self.election_ticks_max < self.election_ticks_min.saturating_add(spread) {
             return Err(ConfigError::ElectionTicksMaxTooSmall);
         }
         if self.append_bytes_max == 0 {
@@ -91,7 +96,8 @@ pub enum ConfigError {
     HeartbeatTicksZero,
     /// `election_ticks_min` is below twice `heartbeat_ticks`.
     ElectionTicksMinTooSmall,
-    /// `election_ticks_max` is not above `election_ticks_min`.
+    /// `election_ticks_max` is not half as much again as `election_ticks_min`, and at least 4 more: with hardly any jitter
+    /// two candidates take each other's votes for ever (Raft 9.3).
     ElectionTicksMaxTooSmall,
     /// `append_bytes_max` is 0.
     AppendBytesMaxZero,
@@ -106,7 +112,7 @@ impl fmt::Display for ConfigError {
         formatter.write_str(match self {
             Self::HeartbeatTicksZero => "heartbeat_ticks must be at least 1",
             Self::ElectionTicksMinTooSmall => "election_ticks_min must be at least twice heartbeat_ticks",
-            Self::ElectionTicksMaxTooSmall => "election_ticks_max must be above election_ticks_min",
+            Self::ElectionTicksMaxTooSmall => "election_ticks_max must be at least 1.5 times election_ticks_min and 4 more, else candidates split the votes",
             Self::AppendBytesMaxZero => "append_bytes_max must be at least 1",
             Self::InflightBytesMaxTooSmall => "inflight_bytes_max must be at least append_bytes_max",
             Self::UncommittedBytesMaxZero => "uncommitted_bytes_max must be at least 1",
@@ -127,7 +133,7 @@ mod tests {
         let cases = [
             (Config { heartbeat_ticks: 0, ..good }, ConfigError::HeartbeatTicksZero),
             (Config { election_ticks_min: 9, ..good }, ConfigError::ElectionTicksMinTooSmall),
-            (Config { election_ticks_max: 50, ..good }, ConfigError::ElectionTicksMaxTooSmall),
+            (Config { election_ticks_max: 74, ..good }, ConfigError::ElectionTicksMaxTooSmall),
             (Config { append_bytes_max: 0, ..good }, ConfigError::AppendBytesMaxZero),
             (Config { inflight_bytes_max: 1, ..good }, ConfigError::InflightBytesMaxTooSmall),
             (Config { uncommitted_bytes_max: 0, ..good }, ConfigError::UncommittedBytesMaxZero),

@@ -340,7 +340,8 @@ fn draw_consensus(plan: &mut Plan, random: &mut Random) {
         plan.tick_us = *random.pick(&[10 * MILLISECOND_US, 25 * MILLISECOND_US, 50 * MILLISECOND_US]);
         plan.consensus.election_ticks_min = random.between(8, 20) as u32;
         // A narrow spread makes several replicas stand for one term.
-        let spread = *random.pick(&[1, 3, plan.consensus.election_ticks_min]);
+        let shortest = plan.consensus.election_ticks_min;
+        let spread = *random.pick(&[(shortest / 2).max(4), shortest, 2 * shortest]);
         plan.consensus.election_ticks_max = plan.consensus.election_ticks_min + spread;
         plan.consensus.heartbeat_ticks = random.between(1, 3) as u32;
         plan.node_tick_us.fill(plan.tick_us);

@@ -34,8 +34,8 @@ settings! {
         heartbeat_ticks: u32 = 2, 1..=1_000, "ticks", "RINGRAFT_HEARTBEAT_TICKS", own;
         /// Shortest election timeout; at least twice heartbeat_ticks.
         election_ticks_min: u32 = 20, 2..=10_000, "ticks", "RINGRAFT_ELECTION_TICKS_MIN", own;
-        /// Longest election timeout; above election_ticks_min.
-        election_ticks_max: u32 = 40, 3..=20_000, "ticks", "RINGRAFT_ELECTION_TICKS_MAX", own;
+        /// Longest election timeout; at least 1.5 times election_ticks_min, and 4 more.
+        election_ticks_max: u32 = 40, 6..=20_000, "ticks", "RINGRAFT_ELECTION_TICKS_MAX", own;
         /// Unit of direct writes to the log, a power of two; fixed when the node is created.
         block_bytes: u32 = 4_096, 512..=65_536, "bytes", "RINGRAFT_BLOCK_BYTES", own;
         /// Size of a file of the log; fixed when the node is created.

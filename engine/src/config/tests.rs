@@ -115,7 +115,7 @@ fn relations_are_checked() {
     assert!(error(&["--listen=[::]:65535", "--shards=2", "--groups=2"]).contains("no room for the ports"));
     assert!(error(&["--request-bytes-max=64KiB"]).contains("make it at least"));
     assert!(error(&["--election-ticks-min=3"]).contains("twice heartbeat_ticks"));
-    assert!(error(&["--election-ticks-max=20"]).contains("above election_ticks_min"));
+    assert!(error(&["--election-ticks-max=29"]).contains("1.5 times election_ticks_min"));
     assert!(error(&["--io-ring-depth=1000"]).contains("not a power of two"));
     assert!(error(&["--block-bytes=5000"]).contains("block_bytes"));
     assert!(error(&["--watchdog-ms=100", "--tick-ms=100"]).contains("two ticks"));

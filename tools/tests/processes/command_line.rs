@@ -154,7 +154,7 @@ fn node_flags_out_of_range_are_told_with_their_bounds() {
         ("--block-bytes=100", "below 512 (bytes)"),
         ("--block-bytes=5000", "power of two"),
         ("--election-ticks-min=3", "twice heartbeat_ticks"),
-        ("--election-ticks-max=20", "above election_ticks_min"),
+        ("--election-ticks-max=20", "1.5 times election_ticks_min"),
         ("--flush-method=maybe", "no such method"),
         ("--log-level=loud", "no such level"),
         ("--config=/nonexistent.toml", "/nonexistent.toml cannot be read"),

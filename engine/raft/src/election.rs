@@ -79,8 +79,11 @@ impl RaftCore {
         self.role = RoleState::Candidate(self.tally_of_own_vote());
         self.reset_election_timer();
         let last = self.log.last();
-        for peer in self.other_voters() {
-            self.outbox.after_flush.push((peer, Message::RequestVote { term, last }));
+        let requests = self.other_voters().into_iter().map(|peer| (peer, Message::RequestVote { term, last }));
+        if is_active(Mutant::OwnVoteBeforeFlush) {
+            self.outbox.messages.extend(requests);
+        } else {
+            self.outbox.after_flush.extend(requests);
         }
     }
 

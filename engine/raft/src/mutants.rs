@@ -60,7 +60,6 @@ mutants! {
     FlushErrorIgnored, "flush-error-ignored", "a failed flush counts as done (fsyncgate; Rebello 2020)";
     DurableOutOfOrder, "durable-out-of-order", "a finished flush reports earlier unfinished ones as durable";
     CorruptionTakenForTorn, "corruption-taken-for-torn", "a damaged batch ends the log like a torn one (Alagappan 2018)";
-    StaleBatchAccepted, "stale-batch-accepted", "recovery takes what a recycled segment held before";
     HardStateDropped, "hard-state-dropped", "recovery forgets the stored term and vote";
     DamagedFrameTaken, "damaged-frame-taken", "checksums of frames are not compared";
     QueueUnbounded, "queue-unbounded", "a shard takes requests beyond its bound";

@@ -57,6 +57,8 @@ pub(crate) struct Replayed {
     pub(crate) hash: u64,
     /// Values by key.
     pub(crate) values: Values,
+    /// What every key was set to, in order: the entry and the value, `None` when it was deleted.
+    writes: BTreeMap<Vec<u8>, Vec<(Index, Option<Vec<u8>>)>>,
     /// Every request that took effect or read something: place, operations, results.
     effects: BTreeMap<(Index, u32), (Vec<Operation>, Vec<OperationResult>)>,
 }
@@ -64,7 +66,7 @@ pub(crate) struct Replayed {
 /// Replays the committed entries of one group.
 pub(crate) fn replay(group: u32, entries: &Entries, limits: Limits) -> Result<Replayed, Violation> {
     let mut machine = StateMachine::new(GroupId(group), limits);
-    let mut replayed = Replayed { hash: 0, values: Values::new(), effects: BTreeMap::new() };
+    let mut replayed = Replayed { hash: 0, values: Values::new(), writes: BTreeMap::new(), effects: BTreeMap::new() };
     for (index, (term, payload)) in (1..).zip(entries) {
         let mut outcomes = Vec::new();
         let mut own = 0;
@@ -90,6 +92,7 @@ pub(crate) fn replay(group: u32, entries: &Entries, limits: Limits) -> Result<Re
                 continue;
             }
             apply_plainly(&mut replayed.values, &operations, &results, at)?;
+            replayed.note_writes(&operations, at.index);
             replayed.effects.insert((at.index, at.position), (operations, results));
         }
     }
@@ -105,6 +108,23 @@ pub(crate) fn replay(group: u32, entries: &Entries, limits: Limits) -> Result<Re
         return Err(Violation::new("the state machine applies the log", text));
     }
     Ok(replayed)
+}
+
+impl Replayed {
+    fn note_writes(&mut self, operations: &[Operation], index: Index) {
+        for (key, value) in self.values.clone_of(operations) {
+            let writes = self.writes.entry(key).or_default();
+            if writes.last().and_then(|(_, last)| last.as_ref()) != value.as_ref() {
+                writes.push((index, value));
+            }
+        }
+    }
+
+    /// The value of a key after the entry `index`.
+    pub(crate) fn value_at(&self, key: &[u8], index: Index) -> Option<&Vec<u8>> {
+        let writes = self.writes.get(key)?;
+        writes.iter().rev().find(|(written, _)| *written <= index)?.1.as_ref()
+    }
 }
 
 fn owned(operation: OperationRef<'_>) -> Operation {

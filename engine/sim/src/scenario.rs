@@ -99,6 +99,10 @@ fn stall_leader_disk() -> Vec<(u64, Action)> {
     vec![at(3, stall(SECOND_US)), at(5, stall(5 * SECOND_US))]
 }
 
+fn stall_follower_disk() -> Vec<(u64, Action)> {
+    vec![at(2, Action::Stall { target: Target::Follower(0), for_us: 10 * SECOND_US })]
+}
+
 fn disk_stalls_for_ever() -> Vec<(u64, Action)> {
     vec![at(4, Action::StallForEver { target: LEADER })]
 }
@@ -221,6 +225,13 @@ pub const SCENARIOS: &[Scenario] = &[
         slow_reads,
         paused_follower,
         "a follower stands still; what it missed has left the caches and every read takes 40 ms",
+    ),
+    scenario(
+        "catch-up-after-a-stall",
+        90,
+        slow_reads,
+        stall_follower_disk,
+        "a follower's disk stands still and the leader's probes have to be read from a slow one",
     ),
     scenario("damaged-bytes", 60, three, damaged_bytes, "bits flip on the wire"),
 ];

@@ -26,6 +26,16 @@ impl Follower {
     pub(crate) fn new(node: NodeId) -> Self {
         Self { node, backlog: VecDeque::new(), reading: None }
     }
+
+    /// Adds to the backlog. A message that does not continue it says that the core started over: what waits is of no use
+    /// any more, and a probe repeated with every heartbeat must not pile up behind a slow disk. The read under way is
+    /// waited for, since it mostly is the right one.
+    fn queue(&mut self, message: Message) {
+        if self.backlog.back().is_some_and(|last| !continues(last, &message)) {
+            self.backlog.clear();
+        }
+        self.backlog.push_back(message);
+    }
 }
 
 impl Group {
@@ -39,7 +49,7 @@ impl Group {
         }
         let Some(place) = self.followers.iter().position(|follower| follower.node == to) else { return };
         if !self.followers[place].backlog.is_empty() {
-            self.followers[place].backlog.push_back(message);
+            self.followers[place].queue(message);
         } else if !self.send_cached(to, message, io) {
             self.followers[place].backlog.push_back(message);
             self.read_for_backlog(place, io);
@@ -152,5 +162,16 @@ impl Group {
             follower.backlog.clear();
             follower.reading = None;
         }
+    }
+}
+
+/// Whether the entries of `next` follow those of `last`.
+fn continues(last: &Message, next: &Message) -> bool {
+    match (*last, *next) {
+        (
+            Message::AppendEntries { term, prev, count, .. },
+            Message::AppendEntries { term: next_term, prev: next_prev, .. },
+        ) => term == next_term && prev.index + u64::from(count) == next_prev.index,
+        _ => false,
     }
 }

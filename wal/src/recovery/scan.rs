@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 
-
 use super::{Note, RecoveryError};
 use crate::batch::{self, BatchHeader, FLAG_SEAL, HEADER_BYTES, HeaderError};
 use crate::config::ValidConfig;

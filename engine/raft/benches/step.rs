@@ -7,7 +7,8 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ringraft_raft::{
-    AppendResult, Config, EntryId, EntryMeta, HardState, LogTerms, Membership, Message, NodeId, RaftCore, Ready,
+    AppendResult, Config, EntryId, EntryMeta, HardState, IncomingEntries, LogTerms, Membership, Memberships, Message,
+    NodeId, RaftCore, Ready,
 };
 use std::hint::black_box;
 
@@ -16,7 +17,7 @@ const PEERS: [NodeId; 2] = [NodeId(2), NodeId(3)];
 fn core() -> RaftCore {
     let config = Config::new(NodeId(1), 7).validate().expect("valid");
     let membership = Membership::new(vec![NodeId(1), PEERS[0], PEERS[1]]);
-    RaftCore::new(config, membership, HardState::default(), LogTerms::new())
+    RaftCore::new(config, Memberships::new(membership), HardState::default(), LogTerms::new())
 }
 
 fn accepted(match_index: u64) -> Message {
@@ -62,7 +63,10 @@ fn follower_append(criterion: &mut Criterion) {
     let mut prev = EntryId::ZERO;
     criterion.bench_function("follower: append, flush, answer", |bencher| {
         bencher.iter(|| {
-            let outcome = core.step_append(PEERS[0], 1, prev, prev.index, &[EntryMeta { term: 1, length: 4096 }]);
+            let entries = [EntryMeta { term: 1, length: 4096 }];
+            let incoming =
+                IncomingEntries { term: 1, prev, leader_commit: prev.index, entries: &entries, changes: &[] };
+            let outcome = core.step_append(PEERS[0], &incoming);
             let _ = black_box(outcome);
             black_box(core.ready(&mut ready));
             prev = core.last();

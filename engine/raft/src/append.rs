@@ -17,21 +17,15 @@
 use crate::{
     core::{RaftCore, RoleState},
     ids::{EntryId, Index, NodeId, Term},
-    message::{AppendResult, EntryMeta, Message},
+    message::{AppendResult, EntryMeta, IncomingEntries, Message},
     mutants::{Mutant, is_active},
     ready::AppendOutcome,
 };
 
 impl RaftCore {
     /// The receiver's half of `AppendEntries` (Raft figure 2).
-    pub(crate) fn append(
-        &mut self,
-        from: NodeId,
-        term: Term,
-        prev: EntryId,
-        leader_commit: Index,
-        entries: &[EntryMeta],
-    ) -> AppendOutcome {
+    pub(crate) fn append(&mut self, from: NodeId, incoming: &IncomingEntries<'_>) -> AppendOutcome {
+        let IncomingEntries { term, prev, leader_commit, entries, changes } = *incoming;
         if !is_well_formed(term, prev, entries) {
             return AppendOutcome::Ignored;
         }
@@ -65,6 +59,9 @@ impl RaftCore {
             for entry in &entries[skip..] {
                 self.log.push(*entry);
             }
+            for (index, membership) in changes.iter().filter(|(index, _)| *index >= first_new) {
+                self.memberships.push(*index, membership.clone());
+            }
         }
         self.accept(from, last_index, leader_commit);
         AppendOutcome::Accepted { skip, truncate_from }
@@ -93,6 +90,7 @@ impl RaftCore {
         }
         assert!(index > self.commit_index, "committed entries are never truncated: {index}");
         self.log.truncate(index);
+        self.memberships.truncate(index);
         self.durable_index = self.durable_index.min(index - 1);
         if self.outbox.noop.is_some_and(|noop| noop.index >= index) {
             self.outbox.noop = None; // it never reached the host
@@ -101,7 +99,7 @@ impl RaftCore {
     }
 
     /// Everything up to `last_index` matches the leader.
-    fn accept(&mut self, from: NodeId, last_index: Index, leader_commit: Index) {
+    pub(crate) fn accept(&mut self, from: NodeId, last_index: Index, leader_commit: Index) {
         let base = self.log.base().index;
         let RoleState::Follower(follower) = &mut self.role else { return };
         follower.match_index = follower.match_index.max(last_index).max(base);
@@ -117,7 +115,7 @@ impl RaftCore {
     }
 
     /// Refuses with a hint: the term in the way and where it starts (Raft 5.3, end).
-    fn reject(&mut self, from: NodeId, prev_index: Index) {
+    pub(crate) fn reject(&mut self, from: NodeId, prev_index: Index) {
         let last_index = self.log.last().index;
         let conflict_index = prev_index.min(last_index);
         let result = AppendResult::Rejected {

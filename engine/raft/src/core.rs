@@ -18,12 +18,13 @@ use crate::{
     config::{Config, ValidConfig},
     ids::{EntryId, Index, NodeId, Term},
     log::LogTerms,
-    membership::Membership,
-    message::{AppendResult, EntryMeta, HardState, Message},
+    membership::{Membership, Memberships},
+    message::{AppendResult, EntryMeta, HardState, IncomingEntries, Message},
     prng::Prng,
     progress::Progress,
     read_index::ReadRounds,
     ready::{AppendOutcome, ProgressState, ProposeError, ReadReady, Ready, Role},
+    transfer::Transfer,
 };
 use alloc::{boxed::Box, vec::Vec};
 use core::mem;
@@ -35,7 +36,7 @@ pub const NOOP_LENGTH: u32 = 48;
 #[derive(Clone, Debug)]
 pub struct RaftCore {
     pub(crate) config: ValidConfig,
-    pub(crate) membership: Membership,
+    pub(crate) memberships: Memberships,
     pub(crate) prng: Prng,
     pub(crate) hard_state: HardState,
     /// What the host has confirmed to be on disk.
@@ -85,6 +86,9 @@ pub(crate) struct Leader {
     pub(crate) heartbeat_elapsed: u32,
     pub(crate) heartbeat_due: bool,
     pub(crate) reads: ReadRounds,
+    pub(crate) transfer: Option<Transfer>,
+    /// The joint configuration, by index, whose end was asked for last.
+    pub(crate) left_joint: Index,
 }
 
 /// What waits for the next `ready`.
@@ -97,14 +101,24 @@ pub(crate) struct Outbox {
     pub(crate) noop: Option<EntryId>,
     pub(crate) reads: Vec<ReadReady>,
     pub(crate) reads_failed: bool,
+    pub(crate) snapshots: Vec<NodeId>,
+    pub(crate) membership_due: Option<Membership>,
     /// What the host was told last.
     told_hard_state: HardState,
     told_commit_index: Index,
     told_role: Option<(Role, Option<NodeId>, Term)>,
 }
 
+impl Outbox {
+    /// The log begins anew behind `index`, which the host knows to be committed and applied.
+    pub(crate) fn begin_at(&mut self, index: Index) {
+        self.noop = None;
+        self.told_commit_index = index;
+    }
+}
+
 impl RaftCore {
-    /// A replica after a start or restart: a follower, whatever it was before (openraft #1511). Everything in `log` and
+    /// A replica after a start or restart, with the configurations at the log's base and in its entries: a follower, whatever it was before (openraft #1511). Everything in `log` and
     /// `hard_state` is durable. The commit index is known again once a leader says so.
     ///
     /// A log ahead of the hard state is what a crash between the two leaves; nothing was answered in that term yet, so
@@ -113,8 +127,8 @@ impl RaftCore {
     /// # Panics
     /// When the membership has no voters.
     #[must_use]
-    pub fn new(config: ValidConfig, membership: Membership, recovered: HardState, log: LogTerms) -> Self {
-        assert!(!membership.voters().is_empty(), "a group has voters");
+    pub fn new(config: ValidConfig, memberships: Memberships, recovered: HardState, log: LogTerms) -> Self {
+        assert!(!memberships.current().voters().is_empty(), "a group has voters");
         let hard_state = if log.last().term > recovered.current_term {
             HardState { current_term: log.last().term, voted_for: None }
         } else {
@@ -124,7 +138,7 @@ impl RaftCore {
         let mut core = Self {
             prng: Prng::new(config.seed, config.id),
             config,
-            membership,
+            memberships,
             hard_state,
             durable_hard_state: recovered,
             durable_index: log.last().index,
@@ -167,11 +181,12 @@ impl RaftCore {
         match message {
             Message::PreVote { term, last } => self.step_pre_vote(from, term, last),
             Message::PreVoteResponse { term, granted } => self.step_pre_vote_response(from, term, granted),
-            Message::RequestVote { term, last } => self.step_request_vote(from, term, last),
+            Message::RequestVote { term, last, forced } => self.step_request_vote(from, term, last, forced),
             Message::RequestVoteResponse { term, granted } => self.step_vote_response(from, term, granted),
             Message::AppendEntries { term, prev, leader_commit, count } => {
                 if count == 0 {
-                    let _: AppendOutcome = self.append(from, term, prev, leader_commit, &[]);
+                    let incoming = IncomingEntries { term, prev, leader_commit, entries: &[], changes: &[] };
+                    let _: AppendOutcome = self.append(from, &incoming);
                 }
             }
             Message::AppendEntriesResponse { term, result } => self.step_append_response(from, term, result),
@@ -181,23 +196,18 @@ impl RaftCore {
             Message::HeartbeatResponse { term, read_sequence } => {
                 self.step_heartbeat_response(from, term, read_sequence);
             }
+            Message::TimeoutNow { term } => self.step_timeout_now(from, term),
         }
         self.check();
     }
 
-    /// An `AppendEntries` came in, with its entries. The outcome says which of them the host appends, right away.
-    pub fn step_append(
-        &mut self,
-        from: NodeId,
-        term: Term,
-        prev: EntryId,
-        leader_commit: Index,
-        entries: &[EntryMeta],
-    ) -> AppendOutcome {
-        if from == self.config.id || term == Term::MAX {
+    /// An `AppendEntries` came in, with its entries and the configurations that some of them bring, by index. The outcome
+    /// says which of them the host appends, right away.
+    pub fn step_append(&mut self, from: NodeId, incoming: &IncomingEntries<'_>) -> AppendOutcome {
+        if from == self.config.id || incoming.term == Term::MAX {
             return AppendOutcome::Ignored;
         }
-        let outcome = self.append(from, term, prev, leader_commit, entries);
+        let outcome = self.append(from, incoming);
         self.check();
         outcome
     }
@@ -208,6 +218,9 @@ impl RaftCore {
         if noop_waits || !matches!(self.role, RoleState::Leader(_)) {
             let leader = if noop_waits { None } else { self.leader() };
             return Err(ProposeError::NotLeader { leader });
+        }
+        if self.is_transferring() {
+            return Err(ProposeError::Transferring);
         }
         let uncommitted = self.log.bytes_between(self.commit_index, self.log.last().index);
         if uncommitted > 0 && uncommitted.saturating_add(u64::from(length)) > self.config.uncommitted_bytes_max {
@@ -245,11 +258,14 @@ impl RaftCore {
         ready.clear();
         self.close_read_round();
         self.send_to_peers();
+        self.ask_to_leave_joint();
         let role = (self.role(), self.leader(), self.hard_state.current_term);
         let outbox = &mut self.outbox;
         mem::swap(&mut ready.messages, &mut outbox.messages);
         mem::swap(&mut ready.after_flush, &mut outbox.after_flush);
         mem::swap(&mut ready.reads, &mut outbox.reads);
+        mem::swap(&mut ready.snapshots, &mut outbox.snapshots);
+        ready.membership_due = outbox.membership_due.take();
         ready.after_flush.extend(outbox.append_response.take());
         ready.noop = outbox.noop.take();
         ready.reads_failed = mem::take(&mut outbox.reads_failed);
@@ -366,10 +382,16 @@ impl RaftCore {
         &self.config
     }
 
-    /// The members.
+    /// The members: the last configuration of the log, committed or not.
     #[must_use]
     pub fn membership(&self) -> &Membership {
-        &self.membership
+        self.memberships.current()
+    }
+
+    /// All configurations of the log.
+    #[must_use]
+    pub fn memberships(&self) -> &Memberships {
+        &self.memberships
     }
 
     /// Whether the current term is on disk, so that answers which only need the term may go at once.

@@ -14,7 +14,7 @@
 //! and its whole log are durable, or a vote could outlive the log it was given for; nobody who heard a leader within
 //! `election_ticks_min` helps to depose it (thesis 4.2.3, 9.6).
 //!
-//! Deliberately absent: leadership transfer, priorities.
+//! Deliberately absent: priorities. What a leader hands over is in `transfer.rs`.
 
 use crate::{
     core::{Follower, Leader, NOOP_LENGTH, RaftCore, RoleState, Tally},
@@ -56,13 +56,11 @@ impl RaftCore {
 
     /// The pre-vote round (thesis 9.6). Waits while the own disk is behind: a term it cannot write it cannot win.
     fn start_election(&mut self) {
-        let id = self.config.id;
         if matches!(self.role, RoleState::Leader(_)) {
             return;
         }
         self.reset_election_timer();
-        let exhausted = self.hard_state.current_term >= Term::MAX - 1;
-        if exhausted || !self.membership.is_voter(id) || self.durable_hard_state != self.hard_state {
+        if !self.may_campaign() {
             return;
         }
         self.role = RoleState::PreCandidate(self.tally_of_own_vote());
@@ -73,13 +71,21 @@ impl RaftCore {
         self.count_votes();
     }
 
-    fn become_candidate(&mut self) {
+    /// Whether this node has a vote, and its disk the current term.
+    pub(crate) fn may_campaign(&self) -> bool {
+        let exhausted = self.hard_state.current_term >= Term::MAX - 1;
+        !exhausted && self.membership().is_voter(self.config.id) && self.durable_hard_state == self.hard_state
+    }
+
+    /// Campaigns in the next term. `forced`: the leader asked for it.
+    pub(crate) fn become_candidate(&mut self, forced: bool) {
         let term = self.hard_state.current_term + 1;
         self.hard_state = HardState { current_term: term, voted_for: Some(self.config.id) };
         self.role = RoleState::Candidate(self.tally_of_own_vote());
         self.reset_election_timer();
         let last = self.log.last();
-        let requests = self.other_voters().into_iter().map(|peer| (peer, Message::RequestVote { term, last }));
+        let request = Message::RequestVote { term, last, forced };
+        let requests = self.other_voters().into_iter().map(|peer| (peer, request));
         if is_active(Mutant::OwnVoteBeforeFlush) {
             self.outbox.messages.extend(requests);
         } else {
@@ -91,7 +97,7 @@ impl RaftCore {
         let term = self.hard_state.current_term;
         let noop = self.log.push(EntryMeta { term, length: NOOP_LENGTH });
         self.outbox.noop = Some(noop);
-        let mut members = self.membership.members();
+        let mut members = self.membership().members();
         members.retain(|member| *member != self.config.id);
         let peers = members.iter().map(|member| Progress::new(*member, noop.index, self.now)).collect();
         self.role = RoleState::Leader(Box::new(Leader {
@@ -100,6 +106,8 @@ impl RaftCore {
             heartbeat_elapsed: 0,
             heartbeat_due: false,
             reads: ReadRounds::default(),
+            transfer: None,
+            left_joint: 0,
         }));
         self.advance_commit();
     }
@@ -171,9 +179,9 @@ impl RaftCore {
         }
     }
 
-    pub(crate) fn step_request_vote(&mut self, from: NodeId, term: Term, last: EntryId) {
+    pub(crate) fn step_request_vote(&mut self, from: NodeId, term: Term, last: EntryId, forced: bool) {
         if term > self.hard_state.current_term {
-            if self.hears_leader() {
+            if self.hears_leader() && !forced {
                 return; // not even the term is taken over (thesis 4.2.3)
             }
             self.become_follower(term, None);
@@ -215,13 +223,13 @@ impl RaftCore {
     pub(crate) fn count_votes(&mut self) {
         let (RoleState::PreCandidate(tally) | RoleState::Candidate(tally)) = &self.role else { return };
         let voted = |node, answer| tally.contains(&(node, answer));
-        let won = self.membership.has_quorum(|node| voted(node, true));
-        let lost = !self.membership.has_quorum(|node| !voted(node, false));
+        let won = self.membership().has_quorum(|node| voted(node, true));
+        let lost = !self.membership().has_quorum(|node| !voted(node, false));
         let is_candidate = matches!(self.role, RoleState::Candidate(_));
         if lost {
             self.become_follower(self.hard_state.current_term, None);
         } else if won && !is_candidate {
-            self.become_candidate();
+            self.become_candidate(false);
         } else if won && (self.durable_hard_state == self.hard_state || is_active(Mutant::OwnVoteBeforeFlush)) {
             self.become_leader();
         }
@@ -232,7 +240,7 @@ impl RaftCore {
     }
 
     fn other_voters(&self) -> Vec<NodeId> {
-        let (id, membership) = (self.config.id, &self.membership);
+        let (id, membership) = (self.config.id, self.membership());
         let mut voters = membership.members();
         voters.retain(|node| *node != id && membership.is_voter(*node));
         voters

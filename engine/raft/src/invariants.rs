@@ -14,6 +14,7 @@ use crate::{
     ids::{Index, NodeId},
     message::HardState,
     read_index::READ_ROUNDS_MAX,
+    ready::ProgressState,
 };
 
 /// What was true after the previous event.
@@ -48,6 +49,7 @@ impl RaftCore {
         assert_hard_state(before.hard_state, self.hard_state);
         assert_hard_state(before.durable_hard_state, self.durable_hard_state);
         assert!(self.durable_hard_state.current_term <= self.hard_state.current_term, "the disk is never ahead");
+        assert!(self.memberships.last_index() <= last.index, "configurations in force are in the log");
         assert!(self.outbox.noop.is_none_or(|noop| noop == last), "a no-op is told before anything follows it");
         match &self.role {
             RoleState::Follower(follower) => {
@@ -55,7 +57,10 @@ impl RaftCore {
                 assert_ne!(follower.leader, Some(self.config.id), "nobody follows itself");
             }
             RoleState::PreCandidate(_) => {}
-            RoleState::Candidate(_) => self.check_own_vote(),
+            RoleState::Candidate(_) => {
+                self.check_own_vote();
+                assert!(self.membership().is_voter(self.config.id), "a candidate is a voter");
+            }
             RoleState::Leader(leader) => {
                 self.check_own_vote();
                 self.check_leader(leader);
@@ -67,7 +72,6 @@ impl RaftCore {
     #[cfg(debug_assertions)]
     fn check_own_vote(&self) {
         assert_eq!(self.hard_state.voted_for, Some(self.config.id), "a candidate voted for itself");
-        assert!(self.membership.is_voter(self.config.id), "a candidate is a voter");
     }
 
     #[cfg(debug_assertions)]
@@ -76,19 +80,23 @@ impl RaftCore {
         assert_eq!(self.durable_hard_state, self.hard_state, "a leader's own vote is durable");
         assert_eq!(self.log.last().term, self.hard_state.current_term, "a leader has an entry of its term");
         let first = leader.first_index_of_term;
-        assert_eq!(self.log.term_at(first), Some(self.hard_state.current_term), "it starts with its no-op");
-        assert!(self.log.term_at(first - 1) < Some(self.hard_state.current_term), "and with nothing before it");
+        if first > self.log.base().index {
+            assert_eq!(self.log.term_at(first), Some(self.hard_state.current_term), "it starts with its no-op");
+            assert!(self.log.term_at(first - 1) < Some(self.hard_state.current_term), "and with nothing before it");
+        }
         assert!(leader.reads.waiting.len() <= READ_ROUNDS_MAX, "read rounds are bounded");
         for peer in &leader.peers {
             assert!(peer.match_index < peer.next_index, "what matches is not sent again");
             assert!(peer.next_index <= last_index + 1, "only what exists is sent");
-            assert!(peer.next_index > self.log.base().index, "compacted entries are not sent");
+            let streams = peer.state == ProgressState::Replicate;
+            assert!(!streams || peer.next_index > self.log.base().index, "compacted entries are not sent");
+            assert_ne!(peer.id, self.config.id, "a leader does not replicate to itself");
             assert!(peer.read_sequence <= leader.reads.closed_sequence, "only rounds that were sent are answered");
         }
         for (node, match_index) in self.witness.matched.iter().filter(|_| self.witness.leads) {
             let peer = leader.peers.iter().find(|peer| peer.id == *node);
             let same_term = self.witness.hard_state == self.hard_state;
-            assert!(!same_term || peer.is_some_and(|peer| peer.match_index >= *match_index), "a match never falls");
+            assert!(!same_term || peer.is_none_or(|peer| peer.match_index >= *match_index), "a match never falls");
         }
     }
 

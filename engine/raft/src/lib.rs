@@ -51,7 +51,7 @@
 //! let nodes = [NodeId(1), NodeId(2), NodeId(3)];
 //! let mut cores = nodes.map(|id| {
 //!     let config = Config::new(id, 42).validate().unwrap();
-//!     RaftCore::new(config, Membership::new(nodes.to_vec()), HardState::default(), LogTerms::new())
+//!     RaftCore::new(config, Memberships::new(Membership::new(nodes.to_vec())), HardState::default(), LogTerms::new())
 //! });
 //! let mut logs = [vec![], vec![], vec![]]; // the records; a core needs no more of them than this
 //! let (mut ready, mut network) = (Ready::new(), Vec::new());
@@ -87,7 +87,8 @@
 //!             core.step(from, message);
 //!             continue;
 //!         };
-//!         let outcome = core.step_append(from, term, prev, leader_commit, &records);
+//!         let incoming = IncomingEntries { term, prev, leader_commit, entries: &records, changes: &[] };
+//!         let outcome = core.step_append(from, &incoming);
 //!         if let AppendOutcome::Accepted { skip, truncate_from } = outcome {
 //!             log.truncate(truncate_from.map_or(log.len(), |index| index as usize - 1));
 //!             log.extend(&records[skip..]);
@@ -104,6 +105,7 @@
 extern crate alloc;
 
 mod append;
+mod change;
 mod config;
 mod core;
 mod election;
@@ -119,13 +121,18 @@ mod quorum;
 mod read_index;
 mod ready;
 mod replication;
+mod snapshot;
+mod transfer;
 
 pub use crate::{
     config::{Config, ConfigError, ValidConfig},
     core::{NOOP_LENGTH, RaftCore},
     ids::{EntryId, GroupId, Index, NodeId, Term},
     log::LogTerms,
-    membership::Membership,
-    message::{AppendResult, EntryMeta, HardState, Message},
-    ready::{AppendOutcome, ProgressState, ProposeError, ReadContext, ReadError, ReadReady, Ready, Role},
+    membership::{Membership, Memberships},
+    message::{AppendResult, EntryMeta, HardState, IncomingEntries, Message},
+    ready::{
+        AppendOutcome, ChangeError, InstallOutcome, ProgressState, ProposeError, ReadContext, ReadError, ReadReady,
+        Ready, Role, TransferError,
+    },
 };

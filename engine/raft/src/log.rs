@@ -12,14 +12,13 @@
 //! Relations: indexes are contiguous in `base.index + 1 ..= last.index`; runs grow strictly in index and in term;
 //! offsets never fall. A term lookup is a binary search in the runs, the bytes between two entries are one subtraction.
 //!
-//! Deliberately absent: the entries, and compaction. A log may start at a compaction point (`LogTerms::after`), which is
-//! the seam for snapshots.
+//! Deliberately absent: the entries.
 
 use crate::{
     ids::{EntryId, Index, Term},
     message::EntryMeta,
 };
-use alloc::vec::Vec;
+use alloc::{collections::VecDeque, vec::Vec};
 
 /// Entries per chunk of offsets: a full chunk is never moved again, so growth has no pauses.
 const CHUNK_ENTRIES: usize = 512;
@@ -185,6 +184,22 @@ impl LogTerms {
         self.last = EntryId { term, index: from - 1 };
     }
 
+    /// Forgets the entries up to and with `to`, which becomes the base.
+    pub(crate) fn compact(&mut self, to: Index) {
+        assert!(to <= self.last.index, "only what is in the log is compacted: {to}");
+        let Some(term) = self.term_at(to).filter(|_| to > self.base.index) else { return };
+        self.offsets.drop_front((to - self.base.index) as usize);
+        let gone = self.runs.partition_point(|run| run.first_index <= to);
+        if to < self.last.index && self.runs.get(gone).is_none_or(|next| next.first_index > to + 1) {
+            // The run that holds `to` goes on behind it.
+            self.runs.drain(..gone - 1);
+            self.runs[0].first_index = to + 1;
+        } else {
+            self.runs.drain(..gone);
+        }
+        self.base = EntryId { term, index: to };
+    }
+
     /// Whether the relations of the file head hold.
     #[cfg(debug_assertions)]
     pub(crate) fn is_consistent(&self) -> bool {
@@ -201,46 +216,68 @@ impl LogTerms {
     }
 }
 
-/// A growing list of numbers in chunks.
+/// A list of numbers in chunks that grows at its end and shrinks at both.
 #[derive(Clone, Debug, Default)]
 struct Offsets {
-    chunks: Vec<Vec<u64>>,
+    chunks: VecDeque<Vec<u64>>,
     spare: Option<Vec<u64>>,
+    /// Numbers at the front of the first chunk that are gone.
+    skipped: usize,
+    /// Numbers, those that are gone included.
     count: usize,
 }
 
 impl Offsets {
     #[cfg(any(test, debug_assertions))]
     fn len(&self) -> usize {
-        self.count
+        self.count - self.skipped
     }
 
     fn get(&self, position: usize) -> u64 {
+        let position = position + self.skipped;
         self.chunks[position / CHUNK_ENTRIES][position % CHUNK_ENTRIES]
     }
 
     fn push(&mut self, value: u64) {
         if self.count.is_multiple_of(CHUNK_ENTRIES) {
-            self.chunks.push(self.spare.take().unwrap_or_else(|| Vec::with_capacity(CHUNK_ENTRIES)));
+            self.chunks.push_back(self.spare.take().unwrap_or_else(|| Vec::with_capacity(CHUNK_ENTRIES)));
         }
-        if let Some(chunk) = self.chunks.last_mut() {
+        if let Some(chunk) = self.chunks.back_mut() {
             chunk.push(value);
             self.count += 1;
         }
     }
 
+    /// Keeps the first `count`.
     fn truncate(&mut self, count: usize) {
+        let count = count + self.skipped;
         let chunks = count.div_ceil(CHUNK_ENTRIES);
         while self.chunks.len() > chunks {
-            self.spare = self.chunks.pop().map(|mut chunk| {
-                chunk.clear();
-                chunk
-            });
+            let chunk = self.chunks.pop_back();
+            self.keep_spare(chunk);
         }
-        if let Some(chunk) = self.chunks.last_mut() {
+        if let Some(chunk) = self.chunks.back_mut() {
             chunk.truncate(count - (chunks - 1) * CHUNK_ENTRIES);
         }
         self.count = count;
+    }
+
+    /// Forgets the first `count`.
+    fn drop_front(&mut self, count: usize) {
+        self.skipped += count;
+        while self.skipped >= CHUNK_ENTRIES {
+            let chunk = self.chunks.pop_front();
+            self.keep_spare(chunk);
+            self.skipped -= CHUNK_ENTRIES;
+            self.count -= CHUNK_ENTRIES;
+        }
+    }
+
+    fn keep_spare(&mut self, chunk: Option<Vec<u64>>) {
+        self.spare = chunk.map(|mut chunk| {
+            chunk.clear();
+            chunk
+        });
     }
 }
 
@@ -293,22 +330,30 @@ mod tests {
         #[test]
         fn the_log_behaves_like_a_list(
             base in 0_u64..3,
-            steps in prop::collection::vec((any::<bool>(), 0_u64..3, 1_u32..50, 1_usize..700), 1..40),
+            steps in prop::collection::vec((0_u8..5, 0_u64..3, 1_u32..50, 1_usize..700), 1..40),
         ) {
             let mut log = LogTerms::after(EntryId::new(base, base));
             let mut model: Vec<EntryMeta> = Vec::new();
-            let mut term = base;
-            for (push, step, length, count) in steps {
-                if push {
+            let (mut base, mut term) = (base, base);
+            let mut base_term = base;
+            for (kind, step, length, count) in steps {
+                if kind < 2 {
                     term += step;
                     for _ in 0..count {
                         log.push(EntryMeta { term, length });
                         model.push(EntryMeta { term, length });
                     }
-                } else {
+                } else if kind < 4 {
                     model.truncate(model.len().saturating_sub(count));
                     log.truncate(base + model.len() as u64 + 1);
-                    term = model.last().map_or(base, |meta| meta.term);
+                    term = model.last().map_or(base_term, |meta| meta.term);
+                } else {
+                    let gone = count.min(model.len());
+                    base_term = model[..gone].last().map_or(base_term, |meta| meta.term);
+                    model.drain(..gone);
+                    base += gone as u64;
+                    log.compact(base);
+                    prop_assert_eq!(log.base(), EntryId::new(base_term, base));
                 }
                 prop_assert!(log.is_consistent());
                 prop_assert_eq!(log.last(), EntryId::new(term, base + model.len() as u64));

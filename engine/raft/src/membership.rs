@@ -5,7 +5,13 @@
 //! Relations: each list is sorted and without repetition; no voter is a learner; the configuration is joint exactly
 //! while `outgoing` is not empty, and then every decision needs a majority of both sets (thesis 4.3).
 //!
-//! Deliberately absent: changes of membership. The log will be their one source of truth.
+//! ```text
+//!   plain {1,2,3} --enter_joint--> joint {1,2,3} and {3,4,5} --leave_joint--> plain {3,4,5}
+//!        |  ^                                                                   one change at a time, each an entry
+//!        +--+ learners come and go
+//! ```
+//!
+//! The log and the snapshot at its base are the one source of truth: `Memberships` holds what they say and nothing else.
 
 use crate::{
     ids::{Index, NodeId},
@@ -54,6 +60,32 @@ impl Membership {
         &self.learners
     }
 
+    /// The joint configuration on the way to `voters` and `learners` (thesis 4.3).
+    #[must_use]
+    pub fn enter_joint(&self, voters: Vec<NodeId>, learners: Vec<NodeId>) -> Self {
+        Self::with(voters, self.voters.clone(), learners)
+    }
+
+    /// What a joint configuration leads to.
+    #[must_use]
+    pub fn leave_joint(&self) -> Self {
+        Self::with(self.voters.clone(), Vec::new(), self.learners.clone())
+    }
+
+    /// Whether `next` may follow this configuration in one entry: out of a joint one only to where it leads; out of a
+    /// plain one to a joint one that begins here, or to one with the same voters.
+    #[must_use]
+    pub fn may_become(&self, next: &Self) -> bool {
+        if next.voters.is_empty() {
+            return false;
+        }
+        if self.is_joint() {
+            return *next == self.leave_joint();
+        }
+        let same_voters = !next.is_joint() && next.voters == self.voters;
+        same_voters || next.outgoing == self.voters
+    }
+
     /// Whether the configuration is joint.
     #[must_use]
     pub fn is_joint(&self) -> bool {
@@ -91,6 +123,63 @@ impl Membership {
     }
 }
 
+/// The configurations of a log: the one at its base, and those that its entries bring.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Memberships {
+    base: Membership,
+    changes: Vec<(Index, Membership)>,
+}
+
+impl Memberships {
+    /// Those of a log without changes.
+    #[must_use]
+    pub fn new(base: Membership) -> Self {
+        Self { base, changes: Vec::new() }
+    }
+
+    /// An entry brings a configuration.
+    ///
+    /// # Panics
+    /// When the entry is not behind the last one that did.
+    pub fn push(&mut self, index: Index, membership: Membership) {
+        assert!(index > self.last_index(), "configurations come in the order of the log: {index}");
+        self.changes.push((index, membership));
+    }
+
+    /// The configuration in force: the last one of the log, committed or not (Raft 6).
+    #[must_use]
+    pub fn current(&self) -> &Membership {
+        self.changes.last().map_or(&self.base, |(_, membership)| membership)
+    }
+
+    /// The configuration at an index of the log.
+    #[must_use]
+    pub fn at(&self, index: Index) -> &Membership {
+        let behind = self.changes.partition_point(|(change, _)| *change <= index);
+        behind.checked_sub(1).map_or(&self.base, |place| &self.changes[place].1)
+    }
+
+    /// The index that brought the current configuration; 0: the one at the base.
+    #[must_use]
+    pub fn last_index(&self) -> Index {
+        self.changes.last().map_or(0, |(index, _)| *index)
+    }
+
+    /// The entries from `from` on are gone.
+    pub(crate) fn truncate(&mut self, from: Index) {
+        let kept = self.changes.partition_point(|(index, _)| *index < from);
+        self.changes.truncate(kept);
+    }
+
+    /// The entries up to and with `to` are in a snapshot.
+    pub(crate) fn compact(&mut self, to: Index) {
+        let gone = self.changes.partition_point(|(index, _)| *index <= to);
+        if let Some((_, membership)) = self.changes.drain(..gone).next_back() {
+            self.base = membership;
+        }
+    }
+}
+
 fn sorted(mut nodes: Vec<NodeId>) -> Vec<NodeId> {
     nodes.sort_unstable();
     nodes.dedup();
@@ -115,6 +204,33 @@ mod tests {
         assert!(membership.is_joint() && membership.is_voter(NodeId(4)) && !membership.is_voter(NodeId(9)));
         assert!(membership.contains(NodeId(9)) && !membership.contains(NodeId(2)));
         assert!(!Membership::new(ids(&[1])).is_joint());
+    }
+
+    #[test]
+    fn changes_go_through_a_joint_configuration_unless_only_learners_change() {
+        let old = Membership::new(ids(&[1, 2, 3]));
+        let joint = old.enter_joint(ids(&[3, 4, 5]), ids(&[9]));
+        assert!(old.may_become(&joint) && joint.is_joint());
+        assert!(joint.may_become(&joint.leave_joint()));
+        assert_eq!(joint.leave_joint(), Membership::with(ids(&[3, 4, 5]), Vec::new(), ids(&[9])));
+        assert!(!joint.may_become(&old), "there is no way back but through the end");
+        assert!(!old.may_become(&Membership::new(ids(&[1, 2]))), "voters change only jointly");
+        assert!(old.may_become(&Membership::with(ids(&[1, 2, 3]), Vec::new(), ids(&[4]))));
+        assert!(!old.may_become(&Membership::with(Vec::new(), ids(&[1, 2, 3]), Vec::new())), "somebody must be left");
+    }
+
+    #[test]
+    fn the_last_configuration_of_the_log_counts_until_it_is_truncated() {
+        let [first, second, third] = [1, 2, 3].map(|last| Membership::new((1..=last).map(NodeId).collect()));
+        let mut memberships = Memberships::new(first.clone());
+        memberships.push(10, second.clone());
+        memberships.push(20, third.clone());
+        assert_eq!((memberships.current(), memberships.last_index()), (&third, 20));
+        assert_eq!([9, 10, 19, 20].map(|index| memberships.at(index)), [&first, &second, &second, &third]);
+        memberships.truncate(20);
+        assert_eq!((memberships.current(), memberships.last_index()), (&second, 10));
+        memberships.compact(15);
+        assert_eq!((memberships.current(), memberships.at(15), memberships.last_index()), (&second, &second, 0));
     }
 
     #[test]

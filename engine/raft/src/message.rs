@@ -6,9 +6,13 @@
 //! `AppendEntries` names; a granted `PreVoteResponse` carries the term that was asked for, every other response the
 //! current term of its sender.
 //!
-//! Deliberately absent: encoding (the wire is `net`'s), `InstallSnapshot` and `TimeoutNow`.
+//! Deliberately absent: encoding (the wire is `net`'s), and `InstallSnapshot`: a host streams a snapshot beside the
+//! messages and tells the core when it is whole (`RaftCore::install_snapshot`).
 
-use crate::ids::{EntryId, Index, NodeId, Term};
+use crate::{
+    ids::{EntryId, Index, NodeId, Term},
+    membership::Membership,
+};
 use core::fmt;
 
 /// What must survive a crash besides the log (Raft figure 2, persistent state).
@@ -27,6 +31,21 @@ pub struct EntryMeta {
     pub term: Term,
     /// Bytes of its record, header included. Counted for windows and bounds only.
     pub length: u32,
+}
+
+/// An `AppendEntries` with what the host found in its records.
+#[derive(Clone, Copy, Debug)]
+pub struct IncomingEntries<'a> {
+    /// The leader's term.
+    pub term: Term,
+    /// The entry before the first one.
+    pub prev: EntryId,
+    /// The leader's commit index.
+    pub leader_commit: Index,
+    /// The entries after `prev`.
+    pub entries: &'a [EntryMeta],
+    /// The configurations that some of them bring, by index.
+    pub changes: &'a [(Index, Membership)],
 }
 
 /// One message from one core of a group to another.
@@ -52,6 +71,8 @@ pub enum Message {
         term: Term,
         /// The candidate's last entry.
         last: EntryId,
+        /// The leader asked for this election, so that nobody holds on to it (thesis 3.10, 4.2.3).
+        forced: bool,
     },
     /// Answer to `RequestVote`.
     RequestVoteResponse {
@@ -94,6 +115,11 @@ pub enum Message {
         /// The sequence of the heartbeat.
         read_sequence: u64,
     },
+    /// The leader wants the receiver to lead: campaign at once (thesis 3.10).
+    TimeoutNow {
+        /// The leader's term.
+        term: Term,
+    },
 }
 
 impl Message {
@@ -108,7 +134,8 @@ impl Message {
             | Self::AppendEntries { term, .. }
             | Self::AppendEntriesResponse { term, .. }
             | Self::Heartbeat { term, .. }
-            | Self::HeartbeatResponse { term, .. } => term,
+            | Self::HeartbeatResponse { term, .. }
+            | Self::TimeoutNow { term } => term,
         }
     }
 }
@@ -142,7 +169,10 @@ impl fmt::Display for Message {
             Self::PreVoteResponse { term, granted } => {
                 write!(formatter, "PreVoteResponse term={term} {}", answer(granted))
             }
-            Self::RequestVote { term, last } => write!(formatter, "RequestVote term={term} last={last}"),
+            Self::RequestVote { term, last, forced } => {
+                let forced = if forced { " forced" } else { "" };
+                write!(formatter, "RequestVote term={term} last={last}{forced}")
+            }
             Self::RequestVoteResponse { term, granted } => {
                 write!(formatter, "RequestVoteResponse term={term} {}", answer(granted))
             }
@@ -158,6 +188,7 @@ impl fmt::Display for Message {
             Self::HeartbeatResponse { term, read_sequence } => {
                 write!(formatter, "HeartbeatResponse term={term} read={read_sequence}")
             }
+            Self::TimeoutNow { term } => write!(formatter, "TimeoutNow term={term}"),
         }
     }
 }

@@ -5,14 +5,18 @@
 //! ```text
 //!             Accepted
 //!   Probe ----------------> Replicate     Probe: one message, then wait for its answer or for a heartbeat's
-//!     ^                         |         Replicate: stream while in_flight < inflight_bytes_max
-//!     +-------------------------+
-//!       Rejected, unreachable, nothing came back for an election timeout
+//!   |  ^  ^                     |         Replicate: stream while in_flight < inflight_bytes_max
+//!   |  |  +---------------------+         Snapshot: what it needs is compacted; wait until it holds the base
+//!   |  |    Rejected, unreachable, nothing came back for an election timeout
+//!   |  | failed, unreachable
+//!   v  |                 Accepted, base or more
+//!   Snapshot -------------------------> Replicate
 //!
 //!   log:  ....... match_index | in flight .......... | next_index ....... last
 //! ```
 //!
-//! Relations: `match_index < next_index <= last.index + 1`; `match_index` never falls; in Probe `next_index` only falls.
+//! Relations: `match_index < next_index <= last.index + 1`; `match_index` never falls; in Probe `next_index` only falls;
+//! outside Snapshot and a waiting Probe `next_index` is above the base.
 //!
 //! Deliberately absent: any notion of a link. Loss shows as silence.
 
@@ -70,10 +74,44 @@ impl Progress {
         }
     }
 
+    /// Whether it needs what is compacted, as of now: a snapshot has to go to it. Says so once per attempt.
+    pub(crate) fn needs_snapshot(&mut self, log: &LogTerms) -> bool {
+        let needs = self.state == ProgressState::Probe && !self.waiting && self.next_index <= log.base().index;
+        if needs {
+            self.state = ProgressState::Snapshot;
+        }
+        needs
+    }
+
+    /// What it would get next is compacted: it starts over, which will be with a snapshot.
+    pub(crate) fn base_moved(&mut self, now: u64) {
+        if self.state != ProgressState::Snapshot {
+            self.probe_from(self.match_index + 1, now);
+        }
+    }
+
+    /// A snapshot up to `index` was sent whole; whether it was installed shows when it answers a heartbeat and is probed.
+    pub(crate) fn snapshot_sent(&mut self, index: Index, now: u64) {
+        if self.state == ProgressState::Snapshot {
+            self.probe_from(self.match_index.max(index) + 1, now);
+            self.waiting = true;
+            self.retry_tick = now + 1;
+        }
+    }
+
+    /// The snapshot did not arrive; another attempt begins when it answers a heartbeat.
+    pub(crate) fn snapshot_failed(&mut self, now: u64) {
+        if self.state == ProgressState::Snapshot {
+            self.probe_from(self.match_index + 1, now);
+            self.waiting = true;
+            self.retry_tick = now + 1;
+        }
+    }
+
     /// The next `AppendEntries` for this member, if it may have one now.
     pub(crate) fn next_append(&mut self, outlook: &Outlook<'_>) -> Option<Message> {
         let log = outlook.log;
-        if self.next_index > log.last().index {
+        if self.state == ProgressState::Snapshot || self.next_index > log.last().index {
             return None;
         }
         let after = self.next_index - 1;
@@ -110,6 +148,7 @@ impl Progress {
                 self.waiting = true;
                 self.retry_tick = outlook.now + u64::from(outlook.config.heartbeat_ticks);
             }
+            ProgressState::Snapshot => {}
             ProgressState::Replicate => {
                 if self.next_index == self.match_index + 1 {
                     self.moved_tick = outlook.now;
@@ -120,14 +159,15 @@ impl Progress {
     }
 
     /// The member holds everything up to `match_index`. Whether that is news.
-    pub(crate) fn accepted(&mut self, match_index: Index, now: u64) -> bool {
+    pub(crate) fn accepted(&mut self, match_index: Index, log: &LogTerms, now: u64) -> bool {
         if match_index <= self.match_index {
             return false; // late or repeated: nothing ever moves back
         }
         self.match_index = match_index;
         self.next_index = self.next_index.max(match_index + 1);
         self.moved_tick = now;
-        if self.state == ProgressState::Probe {
+        let meets = self.state != ProgressState::Snapshot || match_index >= log.base().index;
+        if self.state != ProgressState::Replicate && meets {
             self.state = ProgressState::Replicate;
             self.next_index = match_index + 1;
         }
@@ -142,10 +182,11 @@ impl Progress {
         let is_late = match self.state {
             ProgressState::Probe => prev_index != self.next_index - 1,
             ProgressState::Replicate => prev_index >= self.next_index,
+            ProgressState::Snapshot => true,
         };
-        let lowest = self.match_index.max(log.base().index) + 1;
+        let lowest = self.match_index + 1;
         if is_late || prev_index < lowest {
-            return; // the second: it lacks what is compacted here, and only a snapshot helps; heartbeats go on asking
+            return;
         }
         // Both logs may be equal up to `bound`, and are where the leader has `conflict_term` inside the follower's run.
         let bound = last_index.min(prev_index - 1);
@@ -166,8 +207,8 @@ impl Progress {
     }
 
     /// What is in flight is lost; its next answer to a heartbeat starts over.
-    pub(crate) fn unreachable(&mut self, log: &LogTerms, now: u64) {
-        self.probe_from(self.match_index.max(log.base().index) + 1, now);
+    pub(crate) fn unreachable(&mut self, now: u64) {
+        self.probe_from(self.match_index + 1, now);
         self.waiting = true;
         self.retry_tick = now + 1;
     }
@@ -180,10 +221,10 @@ impl Progress {
     }
 
     /// Called once a tick: a stream without progress for `patience` starts over.
-    pub(crate) fn tick(&mut self, log: &LogTerms, now: u64, patience: u32) {
+    pub(crate) fn tick(&mut self, now: u64, patience: u32) {
         let streams = self.state == ProgressState::Replicate && self.next_index > self.match_index + 1;
         if streams && now - self.moved_tick >= u64::from(patience) {
-            self.probe_from(self.match_index.max(log.base().index) + 1, now);
+            self.probe_from(self.match_index + 1, now);
         }
     }
 }

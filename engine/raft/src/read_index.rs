@@ -87,7 +87,7 @@ impl RaftCore {
             None if node == id => reads.closed_sequence,
             None => 0,
         };
-        let mut confirmed = self.membership.quorum_value(answered);
+        let mut confirmed = self.memberships.current().quorum_value(answered);
         if is_active(Mutant::ReadWithoutQuorum) {
             confirmed = reads.closed_sequence;
         }

@@ -16,6 +16,7 @@
 
 use crate::{
     ids::{EntryId, Index, NodeId, Term},
+    membership::Membership,
     message::{HardState, Message},
 };
 use alloc::vec::Vec;
@@ -39,6 +40,11 @@ pub struct Ready {
     pub reads: Vec<ReadReady>,
     /// Leadership was lost: reads that were not confirmed up to and in this `Ready` never will be.
     pub reads_failed: bool,
+    /// Members that need what the log no longer holds: the host sends each its newest snapshot, and says `snapshot_sent`
+    /// or `snapshot_failed` in the end.
+    pub snapshots: Vec<NodeId>,
+    /// The next configuration of a joint one that is committed: the leader's host proposes it.
+    pub membership_due: Option<Membership>,
     /// `Some` when role, leader or term changed: the new ones.
     pub role: Option<(Role, Option<NodeId>, Term)>,
 }
@@ -59,6 +65,8 @@ impl Ready {
         self.commit_index = None;
         self.reads.clear();
         self.reads_failed = false;
+        self.snapshots.clear();
+        self.membership_due = None;
         self.role = None;
     }
 
@@ -72,6 +80,8 @@ impl Ready {
             && self.commit_index.is_none()
             && self.reads.is_empty()
             && !self.reads_failed
+            && self.snapshots.is_empty()
+            && self.membership_due.is_none()
             && self.role.is_none()
     }
 }
@@ -107,6 +117,8 @@ pub enum ProgressState {
     Probe,
     /// Streams within the window.
     Replicate,
+    /// Waits for a snapshot to be installed.
+    Snapshot,
 }
 
 /// The name of a read round, made by a leader and never reused (etcd #20418).
@@ -152,13 +164,15 @@ pub enum ProposeError {
     },
     /// `uncommitted_bytes_max` is reached; try again when something was committed.
     Overloaded,
+    /// Leadership is being handed over; it goes on here or there within an election timeout.
+    Transferring,
 }
 
 impl ProposeError {
     /// Whether the same node may take it a little later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Overloaded)
+        matches!(self, Self::Overloaded | Self::Transferring)
     }
 
     /// Whether the node must stop: never.
@@ -174,11 +188,91 @@ impl fmt::Display for ProposeError {
             Self::NotLeader { leader: Some(leader) } => write!(formatter, "not the leader, {leader} is"),
             Self::NotLeader { leader: None } => formatter.write_str("not the leader, and none is known"),
             Self::Overloaded => formatter.write_str("too many uncommitted bytes"),
+            Self::Transferring => formatter.write_str("leadership is being handed over"),
         }
     }
 }
 
 impl core::error::Error for ProposeError {}
+
+/// Why a change of membership was not proposed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ChangeError {
+    /// Only the leader proposes, and not while it hands over.
+    NotLeader {
+        /// The leader, when one is known.
+        leader: Option<NodeId>,
+    },
+    /// The change before is not committed yet, or nothing of this term is.
+    Pending,
+    /// The configuration may not follow the current one.
+    NotAllowed,
+}
+
+impl ChangeError {
+    /// Whether the same node may take it a little later.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Pending)
+    }
+
+    /// Whether the node must stop: never.
+    #[must_use]
+    pub const fn is_fatal(&self) -> bool {
+        false
+    }
+}
+
+impl fmt::Display for ChangeError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { leader: Some(leader) } => write!(formatter, "not the leader, {leader} is"),
+            Self::NotLeader { leader: None } => formatter.write_str("not the leader, and none is known"),
+            Self::Pending => formatter.write_str("an earlier change of members is not finished yet"),
+            Self::NotAllowed => formatter.write_str("voters change only through a joint configuration, one at a time"),
+        }
+    }
+}
+
+impl core::error::Error for ChangeError {}
+
+/// Why leadership is not handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TransferError {
+    /// Only the leader hands over.
+    NotLeader {
+        /// The leader, when one is known.
+        leader: Option<NodeId>,
+    },
+    /// The target has no vote here, or is this node.
+    NotAVoter,
+    /// It is being handed over already.
+    Pending,
+}
+
+impl fmt::Display for TransferError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { leader: Some(leader) } => write!(formatter, "not the leader, {leader} is"),
+            Self::NotLeader { leader: None } => formatter.write_str("not the leader, and none is known"),
+            Self::NotAVoter => formatter.write_str("the target is no other voter of the group"),
+            Self::Pending => formatter.write_str("leadership is being handed over already"),
+        }
+    }
+}
+
+impl core::error::Error for TransferError {}
+
+/// What a replica did with a whole snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum InstallOutcome {
+    /// It is not of this leader or term: forget it.
+    Ignored,
+    /// The log holds all of it already: forget the snapshot, keep log and state.
+    Held,
+    /// The log was replaced: state and log now begin at the snapshot, which is durable already.
+    Replaced,
+}
 
 /// Why a read was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

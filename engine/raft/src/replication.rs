@@ -23,7 +23,7 @@ impl RaftCore {
         if let RoleState::Leader(leader) = &mut self.role
             && let Some(progress) = leader.peers.iter_mut().find(|progress| progress.id == peer)
         {
-            progress.unreachable(&self.log, self.now);
+            progress.unreachable(self.now);
         }
         self.check();
     }
@@ -33,17 +33,19 @@ impl RaftCore {
         let (id, now, patience) = (self.config.id, self.now, self.config.election_ticks_max);
         let RoleState::Leader(leader) = &mut self.role else { return };
         leader.heartbeat_elapsed += 1;
+        leader.left_joint = 0; // asked again while it is not left
         leader.heartbeat_due |= leader.heartbeat_elapsed >= self.config.heartbeat_ticks;
         for peer in &mut leader.peers {
-            peer.tick(&self.log, now, patience);
+            peer.tick(now, patience);
         }
         let heard = |node| {
             let peer = leader.peers.iter().find(|peer| peer.id == node);
             node == id || peer.is_some_and(|peer| now - peer.heard_tick < u64::from(patience))
         };
-        if !self.membership.has_quorum(heard) {
-            self.become_follower(self.hard_state.current_term, None);
+        if !self.memberships.current().has_quorum(heard) {
+            return self.become_follower(self.hard_state.current_term, None);
         }
+        self.tick_transfer();
     }
 
     /// Heartbeats that are due, and whatever the windows of the followers take.
@@ -63,6 +65,9 @@ impl RaftCore {
         let (config, log) = (&*self.config, &self.log);
         let outlook = Outlook { config, log, term, leader_commit: self.commit_index, now: self.now };
         for peer in &mut leader.peers {
+            if peer.needs_snapshot(log) {
+                self.outbox.snapshots.push(peer.id);
+            }
             while let Some(message) = peer.next_append(&outlook) {
                 messages.push((peer.id, message));
             }
@@ -82,8 +87,9 @@ impl RaftCore {
         peer.heard_tick = now;
         match result {
             AppendResult::Accepted { match_index } if match_index <= last_index => {
-                if peer.accepted(match_index, now) {
+                if peer.accepted(match_index, &self.log, now) {
                     self.advance_commit();
+                    self.hand_over();
                 }
             }
             AppendResult::Accepted { .. } => {} // more than was ever sent: not of this leader
@@ -121,10 +127,11 @@ impl RaftCore {
             None if node == id => durable_index,
             None => 0,
         };
-        let index: Index = self.membership.quorum_value(match_index);
+        let index: Index = self.memberships.current().quorum_value(match_index);
         let own_term = index >= leader.first_index_of_term || is_active(Mutant::CommitOlderTerm);
         if index > self.commit_index && own_term {
             self.commit_index = index;
+            self.leave_if_removed();
         }
     }
 }

@@ -6,13 +6,13 @@
 
 mod common;
 
-use common::solo::{ME, Solo, heartbeat, id, log_after, metas, result, to, vote};
+use common::solo::{ME, Solo, heartbeat, id, log_after, result, to, vote};
 use ringraft_raft::{
     AppendOutcome, AppendResult, EntryId, HardState, Membership, Message, NodeId, ProgressState, ProposeError, Role,
 };
 
 fn request_vote(term: u64, last: EntryId) -> Message {
-    Message::RequestVote { term, last }
+    Message::RequestVote { term, last, forced: false }
 }
 
 fn accepted(match_index: u64) -> Option<AppendResult> {
@@ -417,7 +417,7 @@ fn whatever_is_malformed_is_ignored() {
     let below_prev = solo.append(2, 5, id(3, 2), 0, &[2]);
     let overflow = solo.append(2, 5, id(1, u64::MAX - 1), 0, &[5, 5]);
     let term_max = solo.append(2, u64::MAX, id(1, 2), 0, &[5]);
-    let own = solo.core.step_append(ME, 6, id(1, 2), 0, &metas(&[5]));
+    let own = solo.append(ME.0, 6, id(1, 2), 0, &[5]);
     assert_eq!([falling, ahead, below_prev, overflow, term_max, own], [AppendOutcome::Ignored; 6]);
     solo.step(2, heartbeat(u64::MAX, 9, 9));
     solo.step(2, Message::AppendEntries { term: 6, prev: id(1, 2), leader_commit: 2, count: 3 });

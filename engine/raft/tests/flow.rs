@@ -9,8 +9,8 @@ mod common;
 use common::small_config;
 use common::solo::{ME, Solo, answer, appends, heartbeat, id, log_after, rejected, result, to};
 use ringraft_raft::{
-    AppendOutcome, AppendResult, HardState, LogTerms, Membership, Message, NodeId, ProgressState, ProposeError,
-    RaftCore, Ready, Role,
+    AppendOutcome, AppendResult, HardState, LogTerms, Membership, Memberships, Message, NodeId, ProgressState,
+    ProposeError, RaftCore, Ready, Role,
 };
 
 // Logs.
@@ -61,15 +61,25 @@ fn a_heartbeat_commits_only_what_the_follower_acknowledged() {
 }
 
 #[test]
-fn a_leader_that_lacks_what_is_compacted_does_not_spin() {
+fn a_leader_that_lacks_what_is_compacted_asks_for_a_snapshot_once_per_attempt() {
     let membership = Membership::new(vec![ME, NodeId(2), NodeId(3)]);
     let mut solo = Solo::with(membership, HardState { current_term: 5, voted_for: None }, log_after(id(3, 10), &[3]));
     solo.win();
     solo.ready();
     solo.step(2, Message::AppendEntriesResponse { term: 6, result: rejected(11, 0, 0, 0) });
-    assert_eq!(appends(2, &solo.ready()), [(id(3, 10), 2)], "as far back as it can go");
+    let ready = solo.ready();
+    assert_eq!((ready.snapshots.clone(), appends(2, &ready)), (vec![NodeId(2)], vec![]));
     solo.step(2, Message::AppendEntriesResponse { term: 6, result: rejected(10, 0, 0, 0) });
-    assert!(solo.ready().messages.is_empty(), "a snapshot is needed; until then only heartbeats ask");
+    solo.step(2, Message::HeartbeatResponse { term: 6, read_sequence: 0 });
+    let ready = solo.ready();
+    assert!(ready.snapshots.is_empty() && appends(2, &ready).is_empty(), "it is on its way");
+    solo.core.snapshot_failed(NodeId(2));
+    assert!(solo.ready().snapshots.is_empty(), "not before it is heard again");
+    solo.tick(1);
+    solo.step(2, Message::HeartbeatResponse { term: 6, read_sequence: 0 });
+    assert_eq!(solo.ready().snapshots, [NodeId(2)]);
+    solo.accepted(2, 10);
+    assert_eq!(appends(2, &solo.ready()), [(id(3, 10), 2)], "it holds the base now");
 }
 
 // Flow control and loss.
@@ -189,7 +199,7 @@ fn the_same_events_give_the_same_output() {
     let play = || {
         let config = small_config(ME, 99).validate().unwrap();
         let membership = Membership::new(vec![ME, NodeId(2), NodeId(3)]);
-        let mut core = RaftCore::new(config, membership, HardState::default(), LogTerms::new());
+        let mut core = RaftCore::new(config, Memberships::new(membership), HardState::default(), LogTerms::new());
         let mut ready = Ready::new();
         let mut outputs = Vec::new();
         for _ in 0..500 {

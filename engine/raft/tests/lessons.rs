@@ -88,7 +88,7 @@ fn a_candidate_asks_for_votes_only_when_its_own_vote_and_log_are_durable() {
     solo.step(3, Message::PreVoteResponse { term: 6, granted: true });
     let ready = solo.ready();
     assert!(ready.messages.iter().all(|(_, message)| !matches!(message, Message::RequestVote { .. })));
-    assert_eq!(to(3, &ready.after_flush), [Message::RequestVote { term: 6, last: id(5, 2) }]);
+    assert_eq!(to(3, &ready.after_flush), [Message::RequestVote { term: 6, last: id(5, 2), forced: false }]);
 }
 
 #[test]
@@ -228,12 +228,12 @@ fn whoever_hears_a_leader_refuses_pre_votes_and_ignores_votes() {
     let mut solo = Solo::follower(3, 5, &[1]);
     solo.tick(9);
     solo.step(3, Message::PreVote { term: 9, last: id(8, 9) });
-    solo.step(3, Message::RequestVote { term: 9, last: id(8, 9) });
+    solo.step(3, Message::RequestVote { term: 9, last: id(8, 9), forced: false });
     let ready = solo.ready();
     assert_eq!(vote(&ready.messages), Some((5, false)));
     assert!(ready.after_flush.is_empty() && solo.core.term() == 5);
     solo.tick(1);
-    solo.step(3, Message::RequestVote { term: 9, last: id(8, 9) });
+    solo.step(3, Message::RequestVote { term: 9, last: id(8, 9), forced: false });
     assert_eq!(vote(&solo.ready().after_flush), Some((9, true)), "after election_ticks_min of silence it helps");
 }
 
@@ -241,7 +241,7 @@ fn whoever_hears_a_leader_refuses_pre_votes_and_ignores_votes() {
 fn a_leader_refuses_pre_votes_and_ignores_votes() {
     let mut solo = Solo::settled_leader(3, 5, &[1]);
     solo.step(3, Message::PreVote { term: 9, last: id(8, 9) });
-    solo.step(3, Message::RequestVote { term: 9, last: id(8, 9) });
+    solo.step(3, Message::RequestVote { term: 9, last: id(8, 9), forced: false });
     assert_eq!(vote(&solo.ready().messages), Some((5, false)));
     assert_eq!((solo.core.role(), solo.core.term()), (Role::Leader, 5));
 }

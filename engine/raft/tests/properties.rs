@@ -37,6 +37,12 @@ enum Event {
     Cut(u64, u64),
     Isolate(u64),
     Heal,
+    Compact(u64, u16),
+    DeliverSnapshot,
+    DropSnapshot,
+    SnapshotFailed(u64),
+    Change(u8),
+    Transfer(u64),
 }
 
 /// An event and how much work goes well after it: without the latter nothing would ever be committed, and without the
@@ -65,15 +71,24 @@ fn event(nodes: u64) -> impl Strategy<Value = (Event, u8)> {
         4 => (node.clone(), 0_u8..4).prop_map(|(node, keep)| Crash(node, keep)),
         8 => node.clone().prop_map(Start),
         2 => (node.clone(), node.clone()).prop_map(|(from, to)| Cut(from, to)),
-        3 => node.prop_map(Isolate),
+        3 => node.clone().prop_map(Isolate),
         4 => Just(Heal),
+        3 => (node.clone(), any::<u16>()).prop_map(|(node, pick)| Compact(node, pick)),
+        4 => Just(DeliverSnapshot),
+        1 => Just(DropSnapshot),
+        1 => node.clone().prop_map(SnapshotFailed),
+        4 => any::<u8>().prop_map(Change),
+        2 => node.prop_map(Transfer),
     ];
     (event, prop_oneof![3 => Just(0_u8), 3 => 1_u8..6, 3 => 6_u8..40])
 }
 
 /// Delivers the oldest messages one by one, and flushes a node now and then.
 fn work(cluster: &mut Cluster, steps: u8) {
-    let members = cluster.membership.members();
+    let members = cluster.ids();
+    if steps > 20 {
+        cluster.deliver_snapshot();
+    }
     for step in 0..steps as usize {
         cluster.deliver_at(0);
         if step % 2 == 1 {
@@ -102,7 +117,7 @@ fn perform(cluster: &mut Cluster, event: Event) {
         }
         Event::Drop(_) | Event::Duplicate(_) => {}
         Event::Flush(node, records) => cluster.flush(NodeId(node), records as usize),
-        Event::FlushAll => cluster.membership.members().iter().for_each(|node| cluster.flush(*node, usize::MAX)),
+        Event::FlushAll => cluster.ids().iter().for_each(|node| cluster.flush(*node, usize::MAX)),
         Event::Propose(length) => {
             if let Some(leader) = cluster.leader() {
                 let _ = cluster.propose(leader.0, u32::from(length));
@@ -115,10 +130,35 @@ fn perform(cluster: &mut Cluster, event: Event) {
         }
         Event::Cut(from, to) => cluster.cut.push((NodeId(from), NodeId(to))),
         Event::Isolate(node) => {
-            let others = cluster.membership.members().into_iter().filter(|id| id.0 != node);
+            let others = cluster.ids().into_iter().filter(|id| id.0 != node);
             cluster.cut.extend(others.flat_map(|id| [(NodeId(node), id), (id, NodeId(node))]));
         }
         Event::Heal => cluster.cut.clear(),
+        Event::DeliverSnapshot => cluster.deliver_snapshot(),
+        Event::DropSnapshot => {
+            // The sender believes that it arrived.
+            if let Some(snapshot) = cluster.snapshots.first() {
+                let (from, to, index) = (snapshot.from, snapshot.to, snapshot.entries.len() as u64);
+                cluster.snapshots.remove(0);
+                if cluster.is_up(from) {
+                    cluster.core(from.0).snapshot_sent(to, index);
+                    cluster.run(from);
+                }
+            }
+        }
+        Event::SnapshotFailed(node) => {
+            if let Some(leader) = cluster.leader() {
+                cluster.core(leader.0).snapshot_failed(NodeId(node));
+                cluster.run(leader);
+            }
+        }
+        Event::Change(pick) => change(cluster, pick),
+        Event::Transfer(node) => {
+            if let Some(leader) = cluster.leader() {
+                let _ = cluster.core(leader.0).transfer_leadership(NodeId(node));
+                cluster.run(leader);
+            }
+        }
         Event::Start(node) if !cluster.is_up(NodeId(node)) => cluster.start(NodeId(node)),
         Event::Start(_) => {}
         _ => perform_on_live_node(cluster, event),
@@ -132,6 +172,7 @@ fn perform_on_live_node(cluster: &mut Cluster, event: Event) {
     | Event::Contest(node)
     | Event::StepDown(node)
     | Event::Unreachable(node, _)
+    | Event::Compact(node, _)
     | Event::Crash(node, _)) = event
     else {
         return;
@@ -146,16 +187,32 @@ fn perform_on_live_node(cluster: &mut Cluster, event: Event) {
         Event::Contest(_) => contest(cluster, NodeId(node)),
         Event::StepDown(_) => cluster.core(node).step_down(),
         Event::Unreachable(_, peer) => cluster.core(node).unreachable(NodeId(peer)),
+        Event::Compact(_, pick) => {
+            let applied = cluster.node(node).applied;
+            cluster.compact(node, u64::from(pick) % (applied + 1));
+        }
         Event::Crash(_, keep) => cluster.crash(NodeId(node), keep as usize),
         _ => {}
     }
     cluster.run(NodeId(node));
 }
 
+/// The leader is asked for other members: bits of `pick` are the voters, at least one, the rest learners or nothing.
+fn change(cluster: &mut Cluster, pick: u8) {
+    let Some(leader) = cluster.leader() else { return };
+    let chosen = |bits: u8| move |node: &NodeId| bits >> (node.0 - 1) & 1 == 1;
+    let (voters, others): (Vec<_>, Vec<_>) = cluster.ids().into_iter().partition(chosen(pick));
+    let learners: Vec<_> = others.into_iter().filter(chosen(pick.rotate_left(3))).collect();
+    let current = cluster.core(leader.0).membership().clone();
+    if !voters.is_empty() && !current.is_joint() {
+        let _ = cluster.change(leader.0, current.enter_joint(voters, learners));
+    }
+}
+
 /// The others have waited long enough and answer the node's pre-vote: it is a candidate if it can, and everything that
 /// matters about votes, flushes and crashes is still to come.
 fn contest(cluster: &mut Cluster, node: NodeId) {
-    for id in cluster.membership.members().into_iter().filter(|id| *id != node) {
+    for id in cluster.ids().into_iter().filter(|id| *id != node) {
         (0..10).for_each(|_| cluster.tick(id));
     }
     cluster.campaign(node.0);
@@ -172,12 +229,12 @@ fn contest(cluster: &mut Cluster, node: NodeId) {
 /// Faults stop: the cluster must heal by ticks alone.
 fn converge(cluster: &mut Cluster) {
     cluster.cut.clear();
-    for id in cluster.membership.members() {
+    for id in cluster.ids() {
         if !cluster.is_up(id) {
             cluster.start(id);
         }
     }
-    for _ in 0..400 {
+    for _ in 0..600 {
         cluster.tick_all();
         cluster.settle();
     }
@@ -189,10 +246,13 @@ fn converge(cluster: &mut Cluster) {
         cluster.tick_all();
     }
     let log = cluster.node(leader.0).entries.clone();
+    let membership = cluster.core(leader.0).membership().clone();
+    assert!(!membership.is_joint(), "liveness: an interrupted change is carried on");
     let mut leaders = 0;
-    for id in cluster.membership.members() {
+    for id in membership.members() {
         assert_eq!(cluster.core(id.0).commit_index(), target, "liveness: {id} has committed everything");
         assert_eq!(cluster.node(id.0).entries, log, "liveness: {id} has the leader's log");
+        assert_eq!(cluster.core(id.0).membership(), &membership, "liveness: {id} knows the members");
         assert_eq!(cluster.core(id.0).refused_conflicts(), 0);
         leaders += usize::from(cluster.core(id.0).role() == Role::Leader);
     }
@@ -238,6 +298,15 @@ proptest! {
     #[test]
     fn one_and_two_nodes_stay_safe_and_converge(two: bool, events in prop::collection::vec(event(1), 1..200)) {
         play(Cluster::new(1 + u64::from(two), 3), &events);
+    }
+
+    #[test]
+    fn three_members_and_two_spares_stay_safe_and_converge(
+        seed: u64,
+        events in prop::collection::vec(event(5), 1..500),
+    ) {
+        let membership = Membership::new([1, 2, 3].map(NodeId).to_vec());
+        play(Cluster::with_spares(&membership, 2, |id| small_config(id, seed)), &events);
     }
 
     #[test]

@@ -19,8 +19,9 @@ pub mod solo;
 
 use oracle::Oracle;
 use ringraft_raft::{
-    AppendOutcome, Config, EntryId, EntryMeta, HardState, Index, LogTerms, Membership, Message, NOOP_LENGTH, NodeId,
-    ProposeError, RaftCore, ReadContext, ReadError, Ready, Role,
+    AppendOutcome, ChangeError, Config, EntryId, EntryMeta, HardState, IncomingEntries, Index, InstallOutcome,
+    LogTerms, Membership, Memberships, Message, NOOP_LENGTH, NodeId, ProposeError, RaftCore, ReadContext, ReadError,
+    Ready, Role, Term,
 };
 use std::collections::BTreeMap;
 
@@ -33,10 +34,30 @@ pub struct Entry {
 }
 
 /// What is in a write-ahead log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Record {
     Entry(Entry),
     HardState(HardState),
+    /// The entries up to here are in a snapshot of this node's own.
+    Base(EntryId),
+    /// A snapshot took the place of everything: the entries it stands for.
+    Snapshot(Vec<Entry>),
+}
+
+/// A snapshot on its way: the entries it stands for.
+#[derive(Clone, Debug)]
+pub struct SnapshotOnItsWay {
+    pub from: NodeId,
+    pub to: NodeId,
+    pub term: Term,
+    pub entries: Vec<Entry>,
+}
+
+/// What a node finds on its disk.
+pub struct Recovered {
+    pub base: EntryId,
+    pub entries: Vec<Entry>,
+    pub hard_state: HardState,
 }
 
 /// One node: a core while it is up, and its disk.
@@ -46,8 +67,10 @@ pub struct Node {
     pub core: Option<RaftCore>,
     pub wal: Vec<Record>,
     pub flushed: usize,
-    /// The log as the host sees it, durable or not; `entries[index - 1]`.
+    /// The log as the host sees it, durable or not, compacted or not; `entries[index - 1]`.
     pub entries: Vec<Entry>,
+    /// Up to here the entries are only in a snapshot.
+    pub base: EntryId,
     /// Messages with the number of records they wait for.
     pub waiting: Vec<(usize, NodeId, Message)>,
     /// Reads by context, with what was committed anywhere when they began.
@@ -70,6 +93,9 @@ pub struct Cluster {
     pub nodes: BTreeMap<NodeId, Node>,
     pub membership: Membership,
     pub network: Vec<Envelope>,
+    pub snapshots: Vec<SnapshotOnItsWay>,
+    /// The configurations that entries bring, by payload.
+    pub changes: BTreeMap<u64, Membership>,
     /// Links that lose everything: (from, to).
     pub cut: Vec<(NodeId, NodeId)>,
     pub oracle: Oracle,
@@ -102,19 +128,24 @@ impl Node {
         self.wal.push(Record::Entry(entry));
     }
 
-    /// Replays what is flushed: entries and hard state.
-    pub fn recovered(&self) -> (Vec<Entry>, HardState) {
-        let (mut entries, mut hard_state) = (Vec::<Entry>::new(), HardState::default());
+    /// Replays what is flushed.
+    pub fn recovered(&self) -> Recovered {
+        let mut found = Recovered { base: EntryId::ZERO, entries: Vec::new(), hard_state: HardState::default() };
         for record in &self.wal[..self.flushed] {
             match record {
                 Record::Entry(entry) => {
-                    entries.truncate(entry.id.index as usize - 1);
-                    entries.push(*entry);
+                    found.entries.truncate(entry.id.index as usize - 1);
+                    found.entries.push(*entry);
                 }
-                Record::HardState(state) => hard_state = *state,
+                Record::HardState(state) => found.hard_state = *state,
+                Record::Base(base) => found.base = found.base.max(*base),
+                Record::Snapshot(entries) => {
+                    found.entries.clone_from(entries);
+                    found.base = entries.last().map_or(EntryId::ZERO, |entry| entry.id);
+                }
             }
         }
-        (entries, hard_state)
+        found
     }
 }
 
@@ -124,16 +155,25 @@ impl Cluster {
     }
 
     pub fn with(membership: &Membership, config: impl Fn(NodeId) -> Config) -> Self {
+        Self::with_spares(membership, 0, config)
+    }
+
+    /// A cluster beside which `spares` more nodes run that are no members yet.
+    pub fn with_spares(membership: &Membership, spares: u64, config: impl Fn(NodeId) -> Config) -> Self {
         let mut cluster = Self {
             nodes: BTreeMap::new(),
             membership: membership.clone(),
             network: Vec::new(),
+            snapshots: Vec::new(),
+            changes: BTreeMap::new(),
             cut: Vec::new(),
             oracle: Oracle::default(),
             trace: Vec::new(),
             payloads: 0,
         };
-        for id in membership.members() {
+        let members = membership.members();
+        let last = members.last().map_or(0, |node| node.0);
+        for id in members.into_iter().chain((last + 1..=last + spares).map(NodeId)) {
             let node = Node {
                 id,
                 config: config(id),
@@ -141,6 +181,7 @@ impl Cluster {
                 wal: Vec::new(),
                 flushed: 0,
                 entries: Vec::new(),
+                base: EntryId::ZERO,
                 waiting: Vec::new(),
                 reads: BTreeMap::new(),
                 applied: 0,
@@ -177,18 +218,35 @@ impl Cluster {
 
     /// Starts a node from what its disk holds.
     pub fn start(&mut self, id: NodeId) {
-        let membership = self.membership.clone();
+        let Recovered { base, entries, hard_state } = self.nodes[&id].recovered();
+        let memberships = self.memberships_of(&entries, base.index);
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
-        let (entries, hard_state) = node.recovered();
-        let mut log = LogTerms::new();
-        for entry in &entries {
+        let mut log = LogTerms::after(base);
+        for entry in &entries[base.index as usize..] {
             assert_eq!(log.push(EntryMeta { term: entry.id.term, length: entry.length }), entry.id);
         }
         let config = node.config.validate().expect("a valid configuration");
-        node.core = Some(RaftCore::new(config, membership, hard_state, log));
+        node.core = Some(RaftCore::new(config, memberships, hard_state, log));
         node.entries = entries;
-        node.applied = 0;
+        node.base = base;
+        node.applied = base.index;
         self.run(id);
+    }
+
+    /// The configurations of a log that begins at `base`.
+    fn memberships_of(&self, entries: &[Entry], base: Index) -> Memberships {
+        let changes = |entry: &Entry| Some((entry.id.index, self.changes.get(&entry.payload)?.clone()));
+        let (before, behind): (Vec<_>, Vec<_>) =
+            entries.iter().filter_map(changes).partition(|(index, _)| *index <= base);
+        let at_base = before.last().map_or(&self.membership, |(_, membership)| membership);
+        let mut memberships = Memberships::new(at_base.clone());
+        behind.into_iter().for_each(|(index, membership)| memberships.push(index, membership));
+        memberships
+    }
+
+    /// Every node, member or not.
+    pub fn ids(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().collect()
     }
 
     /// Power is lost: of the records that were not flushed, `keep` survive.
@@ -254,6 +312,12 @@ impl Cluster {
             let floor = self.node(id.0).reads.remove(&read.context).expect("only contexts that were given out");
             assert!(read.index >= floor, "a read of {id} misses what was committed before it: {read:?} < {floor}");
         }
+        for to in ready.snapshots.drain(..) {
+            self.send_snapshot(id, to);
+        }
+        if let Some(membership) = ready.membership_due.take() {
+            let _ = self.change(id.0, membership);
+        }
         if ready.reads_failed {
             self.node(id.0).reads.clear();
             self.note(format!("{id} fails its reads"));
@@ -262,11 +326,12 @@ impl Cluster {
 
     fn apply(&mut self, id: NodeId, index: Index) {
         self.note(format!("{id} commits {index}"));
-        let durable: Vec<_> = self.nodes.values().map(|node| (node.id, node.recovered().0)).collect();
+        let durable: Vec<_> = self.nodes.values().map(|node| (node.id, node.recovered().entries)).collect();
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
+        let membership = node.core().membership().clone();
         assert!(index > node.applied, "the commit index rises");
         let fresh = &node.entries[node.applied as usize..index as usize];
-        self.oracle.commits(id, fresh, &durable, &self.membership);
+        self.oracle.commits(id, fresh, &durable, &membership);
         node.applied = index;
     }
 
@@ -303,11 +368,11 @@ impl Cluster {
         node.flushed = end;
         let hard_state = batch.iter().rev().find_map(|record| match record {
             Record::HardState(hard_state) => Some(*hard_state),
-            Record::Entry(_) => None,
+            _ => None,
         });
         let entry = batch.iter().rev().find_map(|record| match record {
             Record::Entry(entry) => Some(entry.id),
-            Record::HardState(_) => None,
+            _ => None,
         });
         if let Some(hard_state) = hard_state {
             core.hard_state_durable(hard_state);
@@ -329,7 +394,10 @@ impl Cluster {
             return self.run(to);
         };
         let metas: Vec<_> = entries.iter().map(|e| EntryMeta { term: e.id.term, length: e.length }).collect();
-        let outcome = core.step_append(from, term, prev, leader_commit, &metas);
+        let change = |entry: &Entry| Some((entry.id.index, self.changes.get(&entry.payload)?.clone()));
+        let changes: Vec<_> = entries.iter().filter_map(change).collect();
+        let incoming = IncomingEntries { term, prev, leader_commit, entries: &metas, changes: &changes };
+        let outcome = core.step_append(from, &incoming);
         if let AppendOutcome::Accepted { skip, truncate_from } = outcome {
             if let Some(index) = truncate_from {
                 assert!(index > node.applied, "what was applied is never truncated");
@@ -344,6 +412,71 @@ impl Cluster {
             entries[skip..].iter().for_each(|entry| node.append(*entry));
         }
         self.run(to);
+    }
+
+    fn send_snapshot(&mut self, from: NodeId, to: NodeId) {
+        let node = self.node(from.0);
+        let (term, base) = (node.core().term(), node.base);
+        let entries = node.entries[..base.index as usize].to_vec();
+        self.note(format!("{from} -> {to}: snapshot up to {base}"));
+        self.snapshots.push(SnapshotOnItsWay { from, to, term, entries });
+    }
+
+    /// The node takes a snapshot of what it has applied and compacts its log up to `index`.
+    pub fn compact(&mut self, id: u64, index: Index) {
+        let node = self.node(id);
+        let index = index.min(node.applied);
+        if node.core.is_none() || index <= node.base.index {
+            return;
+        }
+        node.base = node.entries[index as usize - 1].id;
+        node.wal.push(Record::Base(node.base));
+        node.core().compact(index);
+        self.note(format!("n{id} compacts up to {index}"));
+        self.run(NodeId(id));
+    }
+
+    /// Hands the oldest snapshot on its way to its node, on whose disk it is durable before the core hears of it.
+    pub fn deliver_snapshot(&mut self) {
+        if self.snapshots.is_empty() {
+            return;
+        }
+        let SnapshotOnItsWay { from, to, term, entries } = self.snapshots.remove(0);
+        let reaches = self.is_up(to) && !self.cut.contains(&(from, to));
+        if let Some(core) = self.node(from.0).core.as_mut() {
+            if reaches {
+                core.snapshot_sent(to, entries.len() as u64)
+            } else {
+                core.snapshot_failed(to)
+            }
+            self.run(from);
+        }
+        if !reaches {
+            return;
+        }
+        let last = entries.last().map_or(EntryId::ZERO, |entry| entry.id);
+        let membership = self.memberships_of(&entries, last.index).current().clone();
+        let node = self.nodes.get_mut(&to).expect("a node of the cluster");
+        if node.core().install_snapshot(from, term, last, membership) == InstallOutcome::Replaced {
+            assert!(last.index > node.applied, "a snapshot never takes state back");
+            node.entries.clone_from(&entries);
+            node.base = last;
+            node.applied = last.index;
+            node.wal.push(Record::Snapshot(entries));
+            self.note(format!("{to} begins anew at {last}"));
+        }
+        self.run(to);
+    }
+
+    /// Proposes a change of membership.
+    pub fn change(&mut self, id: u64, membership: Membership) -> Result<EntryId, ChangeError> {
+        let payload = self.next_payload();
+        let entry = self.core(id).propose_membership(100, membership.clone())?;
+        self.note(format!("n{id} proposes {membership:?} as {entry}"));
+        self.changes.insert(payload, membership);
+        self.node(id).append(Entry { id: entry, length: 100, payload });
+        self.run(NodeId(id));
+        Ok(entry)
     }
 
     /// Delivers the message at `position` of the network.
@@ -370,9 +503,11 @@ impl Cluster {
                 self.flush(*id, usize::MAX);
             }
             let idle = |node: &Node| node.core.is_none() || node.flushed == node.wal.len();
-            if self.network.is_empty() && self.nodes.values().all(idle) {
+            let idle = self.network.is_empty() && self.nodes.values().all(idle);
+            if idle && self.snapshots.is_empty() {
                 return;
             }
+            self.deliver_snapshot();
         }
     }
 
@@ -384,7 +519,7 @@ impl Cluster {
     }
 
     pub fn tick_all(&mut self) {
-        for id in self.membership.members() {
+        for id in self.ids() {
             self.tick(id);
         }
     }

@@ -6,8 +6,8 @@
 
 use super::small_config;
 use ringraft_raft::{
-    AppendOutcome, AppendResult, EntryId, EntryMeta, HardState, LogTerms, Membership, Message, NodeId, RaftCore, Ready,
-    Role, Term,
+    AppendOutcome, AppendResult, EntryId, EntryMeta, HardState, IncomingEntries, LogTerms, Membership, Memberships,
+    Message, NodeId, RaftCore, Ready, Role, Term,
 };
 
 /// The node under test is always 1.
@@ -46,7 +46,11 @@ impl Solo {
 
     pub fn with(membership: Membership, hard_state: HardState, log: LogTerms) -> Self {
         let config = small_config(ME, 7).validate().expect("a valid configuration");
-        Self { core: RaftCore::new(config, membership, hard_state, log), hard_state, held: Vec::new() }
+        Self {
+            core: RaftCore::new(config, Memberships::new(membership), hard_state, log),
+            hard_state,
+            held: Vec::new(),
+        }
     }
 
     /// The leader of `term` with a log of `terms` and its no-op after them: sent, not flushed, not acknowledged.
@@ -99,7 +103,9 @@ impl Solo {
     }
 
     pub fn append(&mut self, from: u64, term: Term, prev: EntryId, commit: u64, terms: &[Term]) -> AppendOutcome {
-        self.core.step_append(NodeId(from), term, prev, commit, &metas(terms))
+        let entries = metas(terms);
+        let incoming = IncomingEntries { term, prev, leader_commit: commit, entries: &entries, changes: &[] };
+        self.core.step_append(NodeId(from), &incoming)
     }
 
     pub fn ready(&mut self) -> Ready {

@@ -1,0 +1,279 @@
+//! Snapshots, changes of membership, leadership transfer: one test per rule.
+//!
+//! Off the data path; tests only.
+
+mod common;
+
+use common::{Cluster, small_config};
+use ringraft_raft::{
+    ChangeError, EntryId, Membership, Message, NodeId, ProgressState, ProposeError, Role, TransferError,
+};
+
+fn ids(numbers: impl IntoIterator<Item = u64>) -> Vec<NodeId> {
+    numbers.into_iter().map(NodeId).collect()
+}
+
+fn with_spares(members: u64, spares: u64) -> Cluster {
+    Cluster::with_spares(&Membership::new(ids(1..=members)), spares, |id| small_config(id, 5))
+}
+
+fn entries(cluster: &mut Cluster, leader: u64, count: usize) {
+    for _ in 0..count {
+        cluster.propose(leader, 100).expect("a proposal");
+        cluster.settle();
+    }
+}
+
+fn tick(cluster: &mut Cluster, count: usize) {
+    for _ in 0..count {
+        cluster.tick_all();
+        cluster.settle();
+    }
+}
+
+fn progress_of(cluster: &mut Cluster, leader: u64, peer: u64) -> (u64, u64, ProgressState) {
+    let found = cluster.core(leader).progress().find(|(id, ..)| id.0 == peer);
+    found.map(|(_, matched, next, state)| (matched, next, state)).expect("a peer")
+}
+
+#[test]
+fn a_follower_that_needs_compacted_entries_gets_a_snapshot_and_goes_on_behind_it() {
+    let mut cluster = Cluster::new(3, 1);
+    cluster.elect(1);
+    cluster.crash(NodeId(3), 0);
+    entries(&mut cluster, 1, 20);
+    cluster.compact(1, 15);
+    assert_eq!(cluster.core(1).first_index(), 16);
+    cluster.start(NodeId(3));
+    tick(&mut cluster, 40);
+    assert!(cluster.trace.iter().any(|line| line.contains("n3 begins anew at")), "{:#?}", cluster.trace);
+    let target = cluster.core(1).last().index;
+    assert_eq!((cluster.core(3).commit_index(), cluster.core(3).first_index()), (target, 16));
+    assert_eq!(progress_of(&mut cluster, 1, 3), (target, target + 1, ProgressState::Replicate));
+    // It comes back from its own disk as what it was, and can lead.
+    cluster.crash(NodeId(3), 0);
+    cluster.start(NodeId(3));
+    tick(&mut cluster, 6);
+    assert_eq!((cluster.core(3).last().index, cluster.core(3).first_index()), (target, 16));
+    cluster.crash(NodeId(1), 0);
+    tick(&mut cluster, 60);
+    let leader = cluster.leader().expect("a leader");
+    cluster.propose(leader.0, 100).expect("both are needed for a commit");
+    cluster.settle();
+    assert_eq!(cluster.core(3).last(), cluster.core(2).last());
+    assert!(cluster.core(leader.0).commit_index() > target);
+}
+
+#[test]
+fn compaction_overtakes_a_slow_follower_in_the_middle_of_its_stream() {
+    let mut cluster = Cluster::new(3, 2);
+    cluster.elect(1);
+    entries(&mut cluster, 1, 3);
+    cluster.cut = vec![(NodeId(1), NodeId(3))];
+    entries(&mut cluster, 1, 60); // more than its window
+    assert_eq!(progress_of(&mut cluster, 1, 3).2, ProgressState::Replicate);
+    cluster.compact(1, 55);
+    assert_eq!(progress_of(&mut cluster, 1, 3).2, ProgressState::Snapshot, "what it would get next is gone");
+    cluster.cut.clear();
+    cluster.core(1).snapshot_failed(NodeId(3));
+    tick(&mut cluster, 8);
+    let target = cluster.core(1).last().index;
+    assert_eq!(cluster.core(3).commit_index(), target);
+}
+
+#[test]
+fn a_snapshot_never_takes_the_place_of_what_is_held() {
+    let mut cluster = Cluster::new(3, 3);
+    cluster.elect(1);
+    entries(&mut cluster, 1, 8);
+    tick(&mut cluster, 4);
+    let (first, last) = (cluster.core(2).first_index(), cluster.core(2).last());
+    let membership = cluster.core(1).membership().clone();
+    let term = cluster.core(1).term();
+    use ringraft_raft::InstallOutcome::{Held, Ignored};
+    let old = EntryId::new(1, 5);
+    assert_eq!(cluster.core(2).install_snapshot(NodeId(1), term, old, membership.clone()), Held, "openraft #511");
+    assert_eq!(cluster.core(2).install_snapshot(NodeId(1), term, last, membership.clone()), Held);
+    assert_eq!(cluster.core(2).install_snapshot(NodeId(3), term - 1, EntryId::new(0, 99), membership.clone()), Ignored);
+    assert_eq!(
+        cluster.core(2).install_snapshot(NodeId(3), term, EntryId::new(1, 99), membership),
+        Ignored,
+        "no leader"
+    );
+    cluster.run(NodeId(2));
+    assert_eq!((cluster.core(2).first_index(), cluster.core(2).last()), (first, last));
+}
+
+#[test]
+fn voters_are_replaced_through_a_joint_configuration_and_the_leader_outside_steps_down() {
+    let mut cluster = with_spares(3, 2);
+    cluster.elect(1);
+    entries(&mut cluster, 1, 3);
+    let joint = cluster.core(1).membership().enter_joint(ids([3, 4, 5]), Vec::new());
+    let entry = cluster.change(1, joint.clone()).expect("a change");
+    assert_eq!(cluster.core(1).membership(), &joint, "in force at once (Raft 6)");
+    assert_eq!(cluster.change(1, joint.leave_joint()), Err(ChangeError::Pending), "one at a time");
+    cluster.settle();
+    tick(&mut cluster, 6);
+    assert!(cluster.oracle.committed.len() as u64 > entry.index, "the joint one and what it leads to");
+    let plain = Membership::new(ids([3, 4, 5]));
+    assert_ne!(cluster.core(1).role(), Role::Leader, "it is no voter any more");
+    tick(&mut cluster, 60);
+    let leader = cluster.leader().expect("the new voters elect one of them");
+    assert!(plain.is_voter(leader), "{leader}");
+    for node in [3, 4, 5] {
+        assert_eq!(cluster.core(node).membership(), &plain);
+    }
+    cluster.propose(leader.0, 100).expect("a proposal");
+    cluster.settle();
+    cluster.crash(NodeId(1), 0);
+    cluster.crash(NodeId(2), 0);
+    tick(&mut cluster, 4);
+    cluster.propose(leader.0, 100).expect("the old ones are not needed");
+}
+
+#[test]
+fn a_joint_configuration_needs_both_majorities() {
+    let mut cluster = with_spares(3, 2);
+    cluster.elect(1);
+    cluster.crash(NodeId(4), 0);
+    cluster.crash(NodeId(5), 0);
+    let joint = cluster.core(1).membership().enter_joint(ids([3, 4, 5]), Vec::new());
+    let entry = cluster.change(1, joint).expect("a change");
+    cluster.settle();
+    assert!(cluster.core(1).commit_index() < entry.index, "one of three new voters has it");
+    cluster.start(NodeId(4));
+    tick(&mut cluster, 6);
+    assert!(cluster.core(4).commit_index() >= entry.index);
+}
+
+#[test]
+fn an_uncommitted_change_goes_with_its_entry() {
+    let mut cluster = with_spares(3, 1);
+    cluster.elect(1);
+    let before = cluster.core(1).membership().clone();
+    cluster.cut = ids([2, 3, 4]).into_iter().flat_map(|other| [(NodeId(1), other), (other, NodeId(1))]).collect();
+    let joint = before.enter_joint(ids([1, 2, 4]), Vec::new());
+    cluster.change(1, joint.clone()).expect("a change");
+    cluster.settle();
+    assert_eq!(cluster.core(1).membership(), &joint);
+    tick(&mut cluster, 60);
+    let leader = cluster.leader().expect("the others elect one");
+    entries(&mut cluster, leader.0, 3);
+    cluster.cut.clear();
+    tick(&mut cluster, 10);
+    assert_eq!(cluster.core(1).membership(), &before, "the entry was replaced");
+}
+
+#[test]
+fn the_next_leader_goes_on_with_an_interrupted_change() {
+    let mut cluster = with_spares(3, 1);
+    cluster.elect(1);
+    let joint = cluster.core(1).membership().enter_joint(ids([1, 2, 3, 4]), Vec::new());
+    cluster.change(1, joint).expect("a change");
+    for _ in 0..3 {
+        cluster.deliver();
+        ids([1, 2, 3, 4]).into_iter().for_each(|id| cluster.flush(id, 1));
+    }
+    cluster.crash(NodeId(1), 0);
+    tick(&mut cluster, 80);
+    let leader = cluster.leader().expect("a leader");
+    assert_eq!(cluster.core(leader.0).membership(), &Membership::new(ids([1, 2, 3, 4])));
+}
+
+#[test]
+fn a_learner_catches_up_without_a_vote_and_is_promoted() {
+    let mut cluster = with_spares(3, 1);
+    cluster.elect(1);
+    entries(&mut cluster, 1, 30);
+    cluster.compact(1, 25);
+    let learner = Membership::with(ids([1, 2, 3]), Vec::new(), ids([4]));
+    cluster.change(1, learner).expect("a change");
+    assert!(!cluster.core(1).has_caught_up(NodeId(4), 1_000));
+    tick(&mut cluster, 6);
+    assert!(cluster.core(1).has_caught_up(NodeId(4), 0), "by a snapshot and the entries behind it");
+    cluster.crash(NodeId(2), 0);
+    cluster.crash(NodeId(3), 0);
+    let entry = cluster.propose(1, 100).expect("a proposal");
+    cluster.settle();
+    assert!(cluster.core(1).commit_index() < entry.index, "its copy does not count");
+    cluster.start(NodeId(2));
+    tick(&mut cluster, 6);
+    let promoted = cluster.core(1).membership().enter_joint(ids([1, 2, 3, 4]), Vec::new());
+    cluster.change(1, promoted).expect("a change");
+    tick(&mut cluster, 6);
+    assert_eq!(cluster.core(4).membership(), &Membership::new(ids([1, 2, 3, 4])));
+}
+
+#[test]
+fn changes_that_skip_the_joint_step_or_come_before_an_own_commit_are_refused() {
+    let mut cluster = Cluster::new(3, 4);
+    cluster.elect(1);
+    let two = Membership::new(ids([1, 2]));
+    assert_eq!(cluster.change(1, two.clone()), Err(ChangeError::NotAllowed));
+    assert_eq!(cluster.change(2, two), Err(ChangeError::NotLeader { leader: Some(NodeId(1)) }));
+    cluster.crash(NodeId(1), 0);
+    (0..12).for_each(|_| cluster.tick(NodeId(3)));
+    cluster.campaign(2);
+    for _ in 0..50 {
+        if cluster.core(2).role() != Role::Leader {
+            cluster.deliver_at(0);
+            ids([2, 3]).into_iter().for_each(|id| cluster.flush(id, usize::MAX));
+        }
+    }
+    assert_eq!(cluster.core(2).role(), Role::Leader);
+    let joint = cluster.core(2).membership().enter_joint(ids([2, 3]), Vec::new());
+    let early = cluster.core(2).propose_membership(100, joint.clone());
+    assert!(cluster.core(2).commit_index() < cluster.core(2).last().index);
+    assert_eq!(early, Err(ChangeError::Pending), "raft-dev 2015: nothing of this term is committed");
+    tick(&mut cluster, 4);
+    cluster.change(2, joint).expect("now it may");
+}
+
+#[test]
+fn leadership_is_handed_to_a_follower_that_has_everything() {
+    let mut cluster = Cluster::new(3, 6);
+    cluster.elect(1);
+    entries(&mut cluster, 1, 5);
+    assert_eq!(cluster.core(1).transfer_leadership(NodeId(9)), Err(TransferError::NotAVoter));
+    assert_eq!(cluster.core(1).transfer_leadership(NodeId(1)), Err(TransferError::NotAVoter));
+    let refused = cluster.core(2).transfer_leadership(NodeId(3));
+    assert_eq!(refused, Err(TransferError::NotLeader { leader: Some(NodeId(1)) }));
+    cluster.cut = vec![(NodeId(1), NodeId(2))];
+    cluster.propose(1, 100).expect("a proposal");
+    cluster.settle();
+    cluster.core(1).transfer_leadership(NodeId(2)).expect("a transfer");
+    assert_eq!(cluster.core(1).transfer_leadership(NodeId(3)), Err(TransferError::Pending));
+    assert_eq!(cluster.propose(1, 100), Err(ProposeError::Transferring));
+    cluster.run(NodeId(1));
+    assert!(!cluster.trace.iter().any(|line| line.contains("TimeoutNow")), "it lacks the last entry");
+    cluster.cut.clear();
+    cluster.core(1).unreachable(NodeId(2));
+    tick(&mut cluster, 12);
+    assert_eq!(cluster.leader(), Some(NodeId(2)), "while everybody still heard the old leader");
+    assert_eq!(cluster.core(1).role(), Role::Follower);
+    assert_eq!(cluster.core(2).term(), 2, "one election");
+}
+
+#[test]
+fn a_transfer_that_does_not_happen_is_given_up() {
+    let mut cluster = Cluster::new(3, 7);
+    cluster.elect(1);
+    cluster.crash(NodeId(3), 0);
+    cluster.core(1).transfer_leadership(NodeId(3)).expect("a transfer");
+    assert_eq!(cluster.core(1).transfer_target(), Some(NodeId(3)));
+    tick(&mut cluster, 20);
+    assert_eq!((cluster.core(1).role(), cluster.core(1).transfer_target()), (Role::Leader, None));
+    cluster.propose(1, 100).expect("it leads on");
+}
+
+#[test]
+fn only_the_leader_can_tell_a_follower_to_campaign() {
+    let mut cluster = Cluster::new(3, 8);
+    cluster.elect(1);
+    let term = cluster.core(1).term();
+    cluster.core(2).step(NodeId(3), Message::TimeoutNow { term });
+    cluster.core(2).step(NodeId(1), Message::TimeoutNow { term: term - 1 });
+    cluster.run(NodeId(2));
+    assert_eq!((cluster.core(2).role(), cluster.core(2).term()), (Role::Follower, term));
+}

@@ -71,10 +71,17 @@ impl RaftCore {
         self.count_votes();
     }
 
-    /// Whether this node has a vote, and its disk the current term.
+    /// Whether this node may be needed as a leader, and its disk has the current term.
     pub(crate) fn may_campaign(&self) -> bool {
         let exhausted = self.hard_state.current_term >= Term::MAX - 1;
-        !exhausted && self.membership().is_voter(self.config.id) && self.durable_hard_state == self.hard_state
+        !exhausted && self.may_be_needed() && self.durable_hard_state == self.hard_state
+    }
+
+    /// Whether this node is a voter, or was one before a change that is not known to be committed: it may be the only one
+    /// that holds the entry of that change (thesis 4.2.2).
+    pub(crate) fn may_be_needed(&self) -> bool {
+        let id = self.config.id;
+        self.membership().is_voter(id) || self.memberships.at(self.commit_index).is_voter(id)
     }
 
     /// Campaigns in the next term. `forced`: the leader asked for it.

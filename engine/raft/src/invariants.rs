@@ -59,7 +59,7 @@ impl RaftCore {
             RoleState::PreCandidate(_) => {}
             RoleState::Candidate(_) => {
                 self.check_own_vote();
-                assert!(self.membership().is_voter(self.config.id), "a candidate is a voter");
+                assert!(self.may_be_needed(), "a candidate is a voter, or was one a moment ago");
             }
             RoleState::Leader(leader) => {
                 self.check_own_vote();

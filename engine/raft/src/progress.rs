@@ -166,8 +166,8 @@ impl Progress {
         self.match_index = match_index;
         self.next_index = self.next_index.max(match_index + 1);
         self.moved_tick = now;
-        let meets = self.state != ProgressState::Snapshot || match_index >= log.base().index;
-        if self.state != ProgressState::Replicate && meets {
+        // Below the base it cannot go on from there: a probe turns into a snapshot, a snapshot is waited for.
+        if self.state != ProgressState::Replicate && match_index >= log.base().index {
             self.state = ProgressState::Replicate;
             self.next_index = match_index + 1;
         }

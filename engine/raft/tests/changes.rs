@@ -277,3 +277,24 @@ fn only_the_leader_can_tell_a_follower_to_campaign() {
     cluster.run(NodeId(2));
     assert_eq!((cluster.core(2).role(), cluster.core(2).term()), (Role::Follower, term));
 }
+
+#[test]
+fn a_node_on_its_way_out_may_be_needed_as_leader_until_its_removal_is_committed() {
+    let mut cluster = Cluster::new(2, 9);
+    cluster.elect(1);
+    let joint = cluster.core(1).membership().enter_joint(ids([2]), Vec::new());
+    cluster.change(1, joint).expect("a change");
+    // The joint configuration is committed; the entry that leaves it stands on the leader's disk alone.
+    while cluster.core(1).membership().is_joint() {
+        cluster.deliver_at(0);
+        ids([1, 2]).into_iter().for_each(|id| cluster.flush(id, usize::MAX));
+    }
+    cluster.network.clear();
+    cluster.flush(NodeId(1), usize::MAX);
+    cluster.crash(NodeId(1), 0);
+    cluster.start(NodeId(1));
+    assert!(!cluster.core(1).membership().is_voter(NodeId(1)));
+    tick(&mut cluster, 100);
+    assert_eq!(cluster.leader(), Some(NodeId(2)), "thesis 4.2.2: it needed the other's vote, or its entry");
+    assert_eq!(cluster.core(2).membership(), &Membership::new(ids([2])));
+}

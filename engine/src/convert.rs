@@ -12,7 +12,9 @@ pub(crate) fn to_wire(group: GroupId, message: &Message) -> PeerMessage {
     let body = match *message {
         Message::PreVote { last, .. } => PeerBody::PreVote { last_term: last.term, last_index: last.index },
         Message::PreVoteResponse { granted, .. } => PeerBody::PreVoteResponse { granted },
-        Message::RequestVote { last, .. } => PeerBody::RequestVote { last_term: last.term, last_index: last.index },
+        Message::RequestVote { last, forced, .. } => {
+            PeerBody::RequestVote { last_term: last.term, last_index: last.index, forced }
+        }
         Message::RequestVoteResponse { granted, .. } => PeerBody::RequestVoteResponse { granted },
         Message::AppendEntries { prev, leader_commit, count, .. } => {
             PeerBody::AppendEntries { prev_term: prev.term, prev_index: prev.index, leader_commit, count }
@@ -26,6 +28,7 @@ pub(crate) fn to_wire(group: GroupId, message: &Message) -> PeerMessage {
         } => PeerBody::AppendRejected { prev_index, conflict_term, conflict_first_index, last_index },
         Message::Heartbeat { leader_commit, read_sequence, .. } => PeerBody::Heartbeat { leader_commit, read_sequence },
         Message::HeartbeatResponse { read_sequence, .. } => PeerBody::HeartbeatResponse { read_sequence },
+        Message::TimeoutNow { .. } => PeerBody::TimeoutNow,
     };
     PeerMessage { group: group.0, term: message.term(), body }
 }
@@ -41,8 +44,8 @@ pub(crate) fn from_wire(message: &PeerMessage) -> Result<(GroupId, Message), Str
             Message::PreVote { term, last: EntryId { term: last_term, index: last_index } }
         }
         PeerBody::PreVoteResponse { granted } => Message::PreVoteResponse { term, granted },
-        PeerBody::RequestVote { last_term, last_index } => {
-            Message::RequestVote { term, last: EntryId { term: last_term, index: last_index } }
+        PeerBody::RequestVote { last_term, last_index, forced } => {
+            Message::RequestVote { term, last: EntryId { term: last_term, index: last_index }, forced }
         }
         PeerBody::RequestVoteResponse { granted } => Message::RequestVoteResponse { term, granted },
         PeerBody::AppendEntries { prev_term, prev_index, leader_commit, count: 0 } => {
@@ -61,6 +64,7 @@ pub(crate) fn from_wire(message: &PeerMessage) -> Result<(GroupId, Message), Str
             Message::Heartbeat { term, leader_commit, read_sequence }
         }
         PeerBody::HeartbeatResponse { read_sequence } => Message::HeartbeatResponse { term, read_sequence },
+        PeerBody::TimeoutNow => Message::TimeoutNow { term },
     };
     Ok((GroupId(message.group), message_of_core))
 }
@@ -91,7 +95,9 @@ mod tests {
         let messages = [
             Message::PreVote { term: 4, last },
             Message::PreVoteResponse { term: 4, granted: true },
-            Message::RequestVote { term: 4, last },
+            Message::RequestVote { term: 4, last, forced: false },
+            Message::RequestVote { term: 4, last, forced: true },
+            Message::TimeoutNow { term: 4 },
             Message::RequestVoteResponse { term: 4, granted: false },
             Message::AppendEntries { term: 4, prev: last, leader_commit: 6, count: 0 },
             Message::AppendEntriesResponse { term: 4, result: AppendResult::Accepted { match_index: 9 } },

@@ -98,7 +98,9 @@ fn bodies() -> Vec<(FrameKind, Vec<u8>)> {
         PeerBody::AppendEntries { prev_term: 0, prev_index: 0, leader_commit: 1, count: 1 },
         PeerBody::AppendAccepted { match_index: 1 },
         PeerBody::AppendRejected { prev_index: 1, conflict_term: 1, conflict_first_index: 1, last_index: 3 },
-        PeerBody::RequestVote { last_term: 9, last_index: 9 },
+        PeerBody::RequestVote { last_term: 9, last_index: 9, forced: false },
+        PeerBody::RequestVote { last_term: 9, last_index: 9, forced: true },
+        PeerBody::TimeoutNow,
         PeerBody::Heartbeat { leader_commit: 2, read_sequence: 1 },
     ];
     for body in bodies {

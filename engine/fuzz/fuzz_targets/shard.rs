@@ -117,12 +117,12 @@ fn peer_message(input: &mut Unstructured<'_>, count: Option<u32>) -> Result<Peer
     let prev = (number(input)?, number(input)?);
     let append =
         |leader_commit, count| PeerBody::AppendEntries { prev_term: prev.0, prev_index: prev.1, leader_commit, count };
-    let body = match (count, input.int_in_range(0..=8)?) {
+    let body = match (count, input.int_in_range(0..=9)?) {
         (Some(count), _) => append(number(input)?, count),
         (None, 0) => append(number(input)?, 0),
         (None, 1) => PeerBody::PreVote { last_term: prev.0, last_index: prev.1 },
         (None, 2) => PeerBody::PreVoteResponse { granted: input.arbitrary()? },
-        (None, 3) => PeerBody::RequestVote { last_term: prev.0, last_index: prev.1 },
+        (None, 3) => PeerBody::RequestVote { last_term: prev.0, last_index: prev.1, forced: input.arbitrary()? },
         (None, 4) => PeerBody::RequestVoteResponse { granted: input.arbitrary()? },
         (None, 5) => PeerBody::AppendAccepted { match_index: prev.1 },
         (None, 6) => PeerBody::AppendRejected {
@@ -132,6 +132,7 @@ fn peer_message(input: &mut Unstructured<'_>, count: Option<u32>) -> Result<Peer
             last_index: number(input)?,
         },
         (None, 7) => PeerBody::Heartbeat { leader_commit: prev.1, read_sequence: number(input)? },
+        (None, 8) => PeerBody::TimeoutNow,
         (None, _) => PeerBody::HeartbeatResponse { read_sequence: number(input)? },
     };
     Ok(PeerMessage { group: input.int_in_range(0..=2)?, term: number(input)?, body })

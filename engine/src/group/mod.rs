@@ -19,8 +19,8 @@ use std::collections::VecDeque;
 
 use ringraft_net::wire;
 use ringraft_raft::{
-    AppendOutcome, EntryId, EntryMeta, GroupId, HardState, Index, Message, NOOP_LENGTH, NodeId, RaftCore, ReadError,
-    Ready, Role, Term,
+    AppendOutcome, EntryId, EntryMeta, GroupId, HardState, IncomingEntries, Index, Message, NOOP_LENGTH, NodeId,
+    RaftCore, ReadError, Ready, Role, Term,
 };
 use ringraft_wal::{Disk, Durable, ReadTicket, record};
 
@@ -149,6 +149,23 @@ impl Group {
         self.advance(Input::Nothing, io);
     }
 
+    /// Hands leadership to the follower that holds most, among those that can be reached: this node is to stop.
+    pub(crate) fn hand_over<D: Disk>(&mut self, io: &mut Io<D>) {
+        let reachable = self.core.progress().filter(|(node, ..)| io.peers.is_connected(*node));
+        let target =
+            reachable.filter(|(node, ..)| self.core.membership().is_voter(*node)).max_by_key(|(_, held, ..)| *held);
+        if let Some((target, ..)) = target
+            && self.core.transfer_leadership(target).is_ok()
+        {
+            self.advance(Input::Nothing, io);
+        }
+    }
+
+    /// Whether leadership is on its way to another node.
+    pub(crate) fn is_handing_over(&self) -> bool {
+        self.core.transfer_target().is_some()
+    }
+
     /// The link to `peer` broke or lost something.
     pub(crate) fn unreachable<D: Disk>(&mut self, peer: NodeId, io: &mut Io<D>) {
         self.drop_backlog(peer);
@@ -190,7 +207,9 @@ impl Group {
         }
         self.note_commit(append.term, append.leader_commit);
         let metas = std::mem::take(&mut self.metas);
-        let outcome = self.core.step_append(from, append.term, append.prev, append.leader_commit, &metas);
+        let &Append { term, prev, leader_commit, .. } = append;
+        let incoming = IncomingEntries { term, prev, leader_commit, entries: &metas, changes: &[] };
+        let outcome = self.core.step_append(from, &incoming);
         self.metas = metas;
         if self.core.refused_conflicts() > 0 {
             io.fail(Fatal::Conflict { group: self.id.0, leader: from.0, index: append.prev.index + 1 });

@@ -358,16 +358,21 @@ impl<D: Disk> Shard<D> {
         });
     }
 
-    /// Refuses new requests from now on.
+    /// Refuses new requests from now on and hands leadership over.
     pub fn begin_stop(&mut self) {
-        self.stopping = true;
+        if !std::mem::replace(&mut self.stopping, true) {
+            for group in &mut self.groups {
+                group.hand_over(&mut self.io);
+            }
+        }
     }
 
-    /// Whether nobody waits for an answer and everything accepted is durable.
+    /// Whether nobody waits for an answer, no leadership is on its way, and everything accepted is durable.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         let waiting: usize = self.groups.iter().map(Group::waiting).sum();
-        waiting == 0 && self.io.wal.durable_sequence() >= self.io.wal.accepted_sequence()
+        let handed_over = !self.groups.iter().any(Group::is_handing_over);
+        waiting == 0 && handed_over && self.io.wal.durable_sequence() >= self.io.wal.accepted_sequence()
     }
 
     /// Whether the end of the log is marked as durable as often as it is going to be. A log that is still written to, as

@@ -5,7 +5,9 @@
 //! follower; nothing is applied before a leader says what is committed, the entries are then read back from the WAL.
 
 use ringraft_raft::mutants::{Mutant, is_active};
-use ringraft_raft::{Config, ConfigError, EntryMeta, GroupId, HardState, LogTerms, Membership, NodeId, RaftCore, Term};
+use ringraft_raft::{
+    Config, ConfigError, EntryMeta, GroupId, HardState, LogTerms, Membership, Memberships, NodeId, RaftCore, Term,
+};
 use ringraft_wal::{Disk, Recovered, RecoveredGroup, ValidConfig as WalConfig, Wal, record};
 
 use super::{Shard, ShardSettings};
@@ -83,7 +85,7 @@ fn restore_group(
         log.push(EntryMeta { term: entry.term, length });
     }
     let hard_state = hard_state(found, log.last().term);
-    let core = RaftCore::new(config.validate()?, Membership::new(voters), hard_state, log);
+    let core = RaftCore::new(config.validate()?, Memberships::new(Membership::new(voters)), hard_state, log);
     let machine = StateMachine::new(group, limits);
     Ok(Group::new(group, core, machine, consensus.entry_bytes_max))
 }

@@ -126,7 +126,7 @@ impl Cluster {
             moved = true;
         }
         node.shard.turn();
-        moved |= node.shard.wants_turn();
+        moved |= node.shard.wants_turn() || (node.flushing && !node.shard.disk().pending().is_empty());
         assert_eq!(node.shard.fatal(), None, "node {}", place + 1);
         while let Some(to) = self.nodes[place].shard.peers().next_dirty() {
             let bytes = self.nodes[place].shard.peers().take_outgoing(to).expect("queued bytes");

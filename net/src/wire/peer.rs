@@ -47,6 +47,8 @@ pub enum PeerBody {
         last_term: u64,
         /// Index of the candidate's last entry.
         last_index: u64,
+        /// The leader asked for this election.
+        forced: bool,
     },
     /// Answer to `RequestVote`.
     RequestVoteResponse {
@@ -92,6 +94,8 @@ pub enum PeerBody {
         /// The sequence of the heartbeat.
         read_sequence: u64,
     },
+    /// The leader wants the receiver to campaign at once (thesis 3.10).
+    TimeoutNow,
 }
 
 /// Bytes of the archive of any [`PeerMessage`].

@@ -52,7 +52,8 @@ fn is_kept(node: usize, peer: usize, message: &PeerMessage, view: &GroupView) ->
         | PeerBody::AppendRejected { .. }
         | PeerBody::AppendEntries { .. }
         | PeerBody::Heartbeat { .. }
-        | PeerBody::HeartbeatResponse { .. } => term_is_durable,
+        | PeerBody::HeartbeatResponse { .. }
+        | PeerBody::TimeoutNow => term_is_durable,
         PeerBody::PreVote { .. } | PeerBody::PreVoteResponse { .. } => true,
     }
 }

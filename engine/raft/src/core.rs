@@ -239,6 +239,7 @@ impl RaftCore {
         }
         self.durable_index = entry.index;
         self.advance_commit();
+        self.hand_over();
         self.check();
     }
 

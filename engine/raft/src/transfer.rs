@@ -3,11 +3,14 @@
 //! Off the data path. Thesis 3.10.
 //!
 //! ```text
-//!   transfer_leadership(to): no more proposals --to has all--> TimeoutNow --> RequestVote { forced } --> a new leader
-//!                                   +--an election timeout without that: leads on
+//!   transfer_leadership(to): no more proposals --all committed, to has all--> TimeoutNow --> RequestVote { forced }
+//!                                   +--an election timeout without a new leader: leads on
+//!   step_down_for(to):       TimeoutNow, and follows nobody at once: for a leader that can do nothing more
 //! ```
 //!
-//! Relations: the leader stays leader, with all its duties, until it hears of a higher term; one transfer at a time.
+//! Relations: in a transfer the leader stays leader, with all its duties, until it hears of a higher term; one transfer at
+//! a time; it ends with everything that was proposed here committed, so that nobody's outcome becomes unknown by it.
+//! `TimeoutNow` promises nothing: whoever gets it needs the votes of a quorum like anyone else.
 //!
 //! Deliberately absent: the choice of the target.
 
@@ -50,6 +53,16 @@ impl RaftCore {
         Ok(())
     }
 
+    /// Gives up at once and lets `to` campaign at once: for a leader whose own disk no longer moves, which can wait for
+    /// nothing. If `to` is no other voter or does not get the message, others follow in due time.
+    pub fn step_down_for(&mut self, to: NodeId) {
+        let term = self.hard_state.current_term;
+        if matches!(self.role, RoleState::Leader(_)) && to != self.config.id && self.membership().is_voter(to) {
+            self.outbox.messages.push((to, Message::TimeoutNow { term }));
+        }
+        self.step_down();
+    }
+
     /// The node that leadership is being handed to.
     #[must_use]
     pub fn transfer_target(&self) -> Option<NodeId> {
@@ -63,9 +76,12 @@ impl RaftCore {
         self.transfer_target().is_some()
     }
 
-    /// Tells the target to campaign as soon as it has everything.
+    /// Tells the target to campaign as soon as it has everything and everything is committed.
     pub(crate) fn hand_over(&mut self) {
         let (term, last_index) = (self.hard_state.current_term, self.log.last().index);
+        if self.commit_index < last_index {
+            return;
+        }
         let RoleState::Leader(leader) = &mut self.role else { return };
         let Some(transfer) = leader.transfer.as_mut().filter(|transfer| !transfer.sent) else { return };
         if leader.peers.iter().any(|peer| peer.id == transfer.to && peer.match_index == last_index) {

@@ -268,6 +268,42 @@ fn a_transfer_that_does_not_happen_is_given_up() {
 }
 
 #[test]
+fn nothing_is_handed_over_before_the_leaders_own_entries_are_committed() {
+    let mut cluster = Cluster::new(5, 10);
+    cluster.elect(1);
+    let away = ids([3, 4, 5]);
+    cluster.cut = away.iter().flat_map(|other| [(NodeId(1), *other), (*other, NodeId(1))]).collect();
+    let entry = cluster.propose(1, 100).expect("a proposal");
+    cluster.settle();
+    assert_eq!(progress_of(&mut cluster, 1, 2).0, entry.index, "the target holds it");
+    cluster.core(1).transfer_leadership(NodeId(2)).expect("a transfer");
+    cluster.settle();
+    assert!(!cluster.trace.iter().any(|line| line.contains("TimeoutNow")), "{entry} is on two of five");
+    cluster.cut.clear();
+    away.into_iter().for_each(|node| cluster.core(1).unreachable(node));
+    tick(&mut cluster, 8);
+    assert_eq!(cluster.leader(), Some(NodeId(2)));
+    assert!(cluster.oracle.committed.len() as u64 > entry.index, "and what the next leader adds");
+}
+
+#[test]
+fn a_leader_that_can_do_nothing_more_lets_another_campaign_at_once() {
+    let mut cluster = Cluster::new(3, 11);
+    cluster.elect(1);
+    entries(&mut cluster, 1, 3);
+    cluster.core(1).step_down_for(NodeId(2));
+    assert_eq!(cluster.core(1).role(), Role::Follower, "it waits for nothing");
+    cluster.run(NodeId(1));
+    cluster.settle();
+    assert_eq!(cluster.leader(), Some(NodeId(2)), "without a single tick");
+    cluster.core(2).step_down_for(NodeId(9));
+    cluster.run(NodeId(2));
+    cluster.settle();
+    assert_eq!(cluster.core(2).role(), Role::Follower);
+    assert_eq!(cluster.leader(), None, "nobody was told");
+}
+
+#[test]
 fn only_the_leader_can_tell_a_follower_to_campaign() {
     let mut cluster = Cluster::new(3, 8);
     cluster.elect(1);

@@ -59,11 +59,15 @@ pub enum FrameKind {
     StatusReply = 10,
     /// The sender is about to close on purpose.
     Goodbye = 11,
+    /// An operator asks something of a group.
+    Admin = 12,
+    /// The answer, with its correlation.
+    AdminReply = 13,
 }
 
 impl FrameKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Hello,
         Self::Welcome,
         Self::Refused,
@@ -75,6 +79,8 @@ impl FrameKind {
         Self::Status,
         Self::StatusReply,
         Self::Goodbye,
+        Self::Admin,
+        Self::AdminReply,
     ];
 
     fn from_number(number: u8) -> Option<Self> {

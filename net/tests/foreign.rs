@@ -9,8 +9,8 @@ use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::handshake::{Acceptor, Dialer, Identity};
 use ringraft_net::limits::Limits;
 use ringraft_net::wire::{
-    self, Consistency, Hello, NodeInfo, Operation, OperationResult, Outcome, PeerBody, PeerMessage, Position, Reply,
-    Request, Role, Topology, Welcome,
+    self, AdminRefusal, AdminReply, AdminRequest, Consistency, Hello, NodeInfo, Operation, OperationResult, Outcome,
+    PeerBody, PeerMessage, Position, Reply, Request, Role, Topology, Welcome,
 };
 
 /// Reads the bytes as every message, and everything in it.
@@ -29,6 +29,7 @@ fn read_all(bytes: &[u8]) {
     }
     let _ = (wire::view_peer_message(bytes), wire::view_digest(bytes));
     let _ = (wire::view_hello(bytes), wire::view_welcome(bytes), wire::view_refused(bytes));
+    let _ = (wire::view_admin_request(bytes), wire::view_admin_reply(bytes));
 }
 
 /// One good message of each kind.
@@ -58,7 +59,7 @@ fn messages() -> Vec<Vec<u8>> {
     let topology = Topology { groups: 2, shards: 1, nodes, leaders: vec![Some(1), None] };
     let hello = Hello {
         cluster: [1; 16],
-        protocol: 1,
+        protocol: wire::PROTOCOL_VERSION,
         role: Role::Peer,
         node: 1,
         shard: 0,
@@ -72,8 +73,11 @@ fn messages() -> Vec<Vec<u8>> {
         frames.push(Vec::new());
         Reply { position, outcome }.append_frame(frames.last_mut().unwrap(), 1);
     }
-    frames.extend([Vec::new(), Vec::new(), Vec::new()]);
-    let at = frames.len();
+    frames.extend([Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new()]);
+    let at = frames.len() - 2;
+    AdminRequest::Transfer { group: 1, to: 2 }.append_frame(&mut frames[at], 1);
+    let message = String::from("node 2 has no vote in group 1");
+    AdminReply::Refused { code: AdminRefusal::NotAVoter, message }.append_frame(&mut frames[at + 1], 1);
     PeerMessage { group: 1, term: 2, body }.append_frame(&mut frames[at - 3]);
     hello.append_frame(&mut frames[at - 2]);
     Welcome { cluster: [1; 16], node: 1, shard: 0, topology }.append_frame(&mut frames[at - 1]);

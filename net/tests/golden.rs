@@ -10,8 +10,9 @@
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
 use ringraft_net::wire::{
-    self, Consistency, Digest, Hello, NodeInfo, Operation, OperationResult, Outcome, PROTOCOL_VERSION, PeerBody,
-    PeerMessage, Position, RefusalCode, Refused, Reply, Request, Role, Topology, Welcome,
+    self, AdminRefusal, AdminReply, AdminRequest, Consistency, Digest, Hello, NodeInfo, Operation, OperationResult,
+    Outcome, PROTOCOL_VERSION, PeerBody, PeerMessage, Position, RefusalCode, Refused, Reply, Request, Role, Topology,
+    Welcome,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -369,8 +370,8 @@ fn handshake() {
     check(
         "hello",
         r"
-            5252 01 01 2f000000 00000000 00000000 6705b045 cd8f67f1
-            636c75737465722d69642d31362d62790100000200000000000000030004000000000000000300efcdab8967452301
+            5252 01 01 2f000000 00000000 00000000 f0a459cc a8352c93
+            636c75737465722d69642d31362d62790200000200000000000000030004000000000000000300efcdab8967452301
         ",
         |out| _ = hello.append_frame(out),
     );
@@ -432,7 +433,62 @@ fn the_rest() {
 }
 
 #[test]
+fn administration() {
+    let transfer = AdminRequest::Transfer { group: 3, to: 2 };
+    let golden = r"
+        5252 01 0c 0d000000 00000000 05000000 fa23b17d 999c11f7 # magic version kind lengths correlation checksums
+        00 03000000 0200000000000000 # Transfer: group, to
+    ";
+    check("transfer", golden, |out| _ = transfer.append_frame(out, 5));
+    let mut bytes = Vec::new();
+    transfer.append_frame(&mut bytes, 5);
+    assert_eq!(wire::view_admin_request(&bytes[frame::HEADER_BYTES..]), Ok(transfer));
+    let message = String::from("node 2 has no vote");
+    let replies = [
+        (
+            "transferred",
+            r"
+            5252 01 0d 15000000 00000000 05000000 36977757 7d1d0de1
+            00 03000000 0200000000000000 0400000000000000
+        ",
+            AdminReply::Transferred { group: 3, leader: 2, term: 4 },
+        ),
+        (
+            "not leader",
+            r"
+            5252 01 0d 15000000 00000000 05000000 47f285a7 d871a024
+            01 03000000 010200000000000000 00000000000000
+        ",
+            AdminReply::NotLeader { group: 3, leader: Some(2) },
+        ),
+        (
+            "moved",
+            r"
+            5252 01 0d 15000000 00000000 05000000 728e867f 40c26721
+            02 03000000 0100 0000000000000000000000000000
+        ",
+            AdminReply::Moved { group: 3, shard: 1 },
+        ),
+        (
+            "not done",
+            r"
+            5252 01 0d 27000000 00000000 05000000 5f1db841 8f865a44
+            6e6f6465203220686173206e6f20766f7465
+            03 03 92000000ecffffff 0000000000000000000000
+        ",
+            AdminReply::Refused { code: AdminRefusal::NotAVoter, message },
+        ),
+    ];
+    for (name, golden, reply) in replies {
+        check(name, golden, |out| _ = reply.append_frame(out, 5));
+        let mut bytes = Vec::new();
+        reply.append_frame(&mut bytes, 5);
+        assert_eq!(wire::view_admin_reply(&bytes[frame::HEADER_BYTES..]), Ok(reply));
+    }
+}
+
+#[test]
 fn numbers_of_the_kinds() {
     let numbers: Vec<u8> = FrameKind::ALL.iter().map(|&kind| kind as u8).collect();
-    assert_eq!(numbers, (1..=11).collect::<Vec<u8>>());
+    assert_eq!(numbers, (1..=13).collect::<Vec<u8>>());
 }

@@ -34,7 +34,7 @@ fn reply(bytes: &[u8]) {
 
 fuzz_target!(|data: &[u8]| {
     let Some((which, bytes)) = data.split_first() else { return };
-    match which % 7 {
+    match which % 9 {
         0 => request(bytes),
         1 => reply(bytes),
         2 => {
@@ -47,6 +47,8 @@ fuzz_target!(|data: &[u8]| {
         3 => drop(wire::view_digest(bytes)),
         4 => drop(wire::view_hello(bytes)),
         5 => drop(wire::view_welcome(bytes)),
-        _ => drop(wire::view_refused(bytes)),
+        6 => drop(wire::view_refused(bytes)),
+        7 => drop(wire::view_admin_request(bytes)),
+        _ => drop(wire::view_admin_reply(bytes)),
     }
 });

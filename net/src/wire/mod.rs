@@ -12,9 +12,12 @@
 //! | `Digest` | archive, 20 bytes | | [`view_digest`] | [`Digest::append_frame`] |
 //! | `Status`, `Goodbye` | empty | | | [`append_status`], [`append_goodbye`] |
 //! | `StatusReply` | JSON text | | | [`append_status_reply`] |
+//! | `Admin` | archive | | [`view_admin_request`] | [`AdminRequest::append_frame`] |
+//! | `AdminReply` | archive | | [`view_admin_reply`] | [`AdminReply::append_frame`] |
 //!
 //! Invariant: archived bytes are reached through `archive` only, and always checked.
 
+mod admin;
 mod archive;
 #[cfg(test)]
 mod mirror_tests;
@@ -23,6 +26,7 @@ mod reply;
 mod request;
 mod session;
 
+pub use admin::{AdminRefusal, AdminReply, AdminRequest, view_admin_reply, view_admin_request};
 pub use archive::WireError;
 pub use peer::{
     DIGEST_BYTES, Digest, PEER_MESSAGE_BYTES, PeerBody, PeerMessage, begin_append, view_digest, view_peer_message,

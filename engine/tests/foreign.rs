@@ -11,7 +11,7 @@ use ringraft_engine::shard::{Shard, ShardSettings};
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
-use ringraft_net::wire::{Operation, PeerBody, PeerMessage, Request};
+use ringraft_net::wire::{AdminRequest, Operation, PeerBody, PeerMessage, Request};
 use ringraft_raft::NodeId;
 use ringraft_wal::mem::MemDisk;
 use ringraft_wal::{Config, Identity, ValidConfig};
@@ -94,6 +94,11 @@ fn bodies() -> Vec<(FrameKind, Vec<u8>)> {
         vec![Operation::Put { key: b"k".to_vec(), value: vec![1; 40] }, Operation::Get { key: b"k".to_vec() }];
     Request { client: 1, sequence: 1, acknowledged: 1, operations, ..Request::default() }.append_to(&mut request);
     let mut found = vec![(FrameKind::Request, request)];
+    for to in [0, 2, 9] {
+        let mut framed = Vec::new();
+        AdminRequest::Transfer { group: 1, to }.append_frame(&mut framed, 1);
+        found.push((FrameKind::Admin, framed.split_off(frame::HEADER_BYTES)));
+    }
     let bodies = [
         PeerBody::AppendEntries { prev_term: 0, prev_index: 0, leader_commit: 1, count: 1 },
         PeerBody::AppendAccepted { match_index: 1 },

@@ -206,19 +206,3 @@ fn bad_requests_are_answered_and_change_nothing() {
     garbage.extend(b"garbage");
     assert!(node.shard.client_bytes(node.client, &mut garbage).is_err());
 }
-
-#[test]
-fn a_leader_that_is_stopped_hands_over_at_once() {
-    let mut cluster = Cluster::new(3);
-    let leader = cluster.leader(group_of("a"));
-    cluster.ask(leader, &put("a", "1")).expect("acknowledged");
-    let term = cluster.status(leader, group_of("a")).term;
-    cluster.nodes[leader as usize - 1].shard.begin_stop();
-    cluster.settle();
-    assert_eq!(cluster.status(leader, group_of("a")).role, "follower", "without a single tick");
-    assert!(cluster.nodes[leader as usize - 1].shard.is_drained());
-    let next = cluster.leader(group_of("a"));
-    assert_ne!(next, leader);
-    assert_eq!(cluster.status(next, group_of("a")).term, term + 1);
-    assert_eq!(cluster.ask(next, &get("a")), value("1"));
-}

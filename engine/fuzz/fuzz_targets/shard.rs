@@ -13,7 +13,7 @@ use ringraft_engine::shard::{Shard, ShardSettings};
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
-use ringraft_net::wire::{self, Consistency, Digest, Operation, PeerBody, PeerMessage, Request};
+use ringraft_net::wire::{self, AdminRequest, Consistency, Digest, Operation, PeerBody, PeerMessage, Request};
 use ringraft_raft::NodeId;
 use ringraft_wal::mem::MemDisk;
 use ringraft_wal::{Config, Identity, Wal};
@@ -92,8 +92,12 @@ fn request(input: &mut Unstructured<'_>) -> Result<Request> {
 
 fn client_frame(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    match input.int_in_range(0..=4)? {
+    match input.int_in_range(0..=5)? {
         0..=2 => drop(request(input)?.append_frame(&mut bytes, input.arbitrary()?)),
+        5 => {
+            let transfer = AdminRequest::Transfer { group: input.int_in_range(0..=2)?, to: number(input)? };
+            transfer.append_frame(&mut bytes, input.arbitrary()?);
+        }
         3 => framed(*input.choose(&FrameKind::ALL)?, &input.arbitrary::<Vec<u8>>()?, &[], &mut bytes),
         _ => bytes = input.arbitrary()?,
     }

@@ -135,8 +135,9 @@ impl Group {
         }
     }
 
-    /// The disk is full: writes are refused, reads go on.
+    /// The disk is full: writes are refused, reads go on; the next tick looks for a leader with room.
     pub(super) fn refuse_full<D: Disk>(&mut self, io: &mut Io<D>) {
+        self.refused_full = true;
         let count = self.proposals.len();
         let askers: Vec<Asker> = self.proposals.drain(count).map(|proposal| proposal.asker).collect();
         for asker in askers {

@@ -13,6 +13,7 @@ pub(crate) mod proposals;
 pub(crate) mod reads;
 pub(crate) mod replicate;
 pub(crate) mod status;
+pub(crate) mod transfer;
 pub(crate) mod waiters;
 
 use std::collections::VecDeque;
@@ -29,6 +30,7 @@ use self::ordering::Input;
 use self::proposals::{Proposal, Proposals};
 use self::reads::Reads;
 use self::replicate::Follower;
+use self::transfer::PendingTransfer;
 use self::waiters::Waiters;
 use crate::shard::clients::Asker;
 use crate::shard::io::{Fatal, Io};
@@ -65,6 +67,13 @@ pub(crate) struct Group {
     entry_bytes_max: usize,
     /// Elections seen since start.
     elections: u64,
+    /// Transfers this leader tried by itself.
+    attempts: usize,
+    pending_transfer: Option<PendingTransfer>,
+    /// A write was refused because the disk is full, since the last tick.
+    refused_full: bool,
+    /// Ticks until the next attempt to find a leader with room.
+    full_pause_ticks: u32,
     metas: Vec<EntryMeta>,
     offsets: Vec<usize>,
     askers: Vec<Asker>,
@@ -93,6 +102,10 @@ impl Group {
             digests: Digests::default(),
             entry_bytes_max,
             elections: 0,
+            attempts: 0,
+            pending_transfer: None,
+            refused_full: false,
+            full_pause_ticks: 0,
             metas: Vec::new(),
             offsets: Vec::new(),
             askers: Vec::new(),
@@ -123,6 +136,8 @@ impl Group {
     /// One tick of the core's logical clock.
     pub(crate) fn tick<D: Disk>(&mut self, io: &mut Io<D>) {
         self.give_way_if_full(io);
+        self.tick_transfer();
+        self.hand_over_if_full(io);
         let alone_and_full = self.followers.is_empty() && !self.is_leader() && !has_room_to_lead(io);
         if !alone_and_full {
             self.core.tick();
@@ -143,29 +158,6 @@ impl Group {
         self.advance(Input::Nothing, io);
     }
 
-    /// Gives leadership up because this node's own disk makes no progress (etcd #15247).
-    pub(crate) fn step_down<D: Disk>(&mut self, io: &mut Io<D>) {
-        self.core.step_down();
-        self.advance(Input::Nothing, io);
-    }
-
-    /// Hands leadership to the follower that holds most, among those that can be reached: this node is to stop.
-    pub(crate) fn hand_over<D: Disk>(&mut self, io: &mut Io<D>) {
-        let reachable = self.core.progress().filter(|(node, ..)| io.peers.is_connected(*node));
-        let target =
-            reachable.filter(|(node, ..)| self.core.membership().is_voter(*node)).max_by_key(|(_, held, ..)| *held);
-        if let Some((target, ..)) = target
-            && self.core.transfer_leadership(target).is_ok()
-        {
-            self.advance(Input::Nothing, io);
-        }
-    }
-
-    /// Whether leadership is on its way to another node.
-    pub(crate) fn is_handing_over(&self) -> bool {
-        self.core.transfer_target().is_some()
-    }
-
     /// The link to `peer` broke or lost something.
     pub(crate) fn unreachable<D: Disk>(&mut self, peer: NodeId, io: &mut Io<D>) {
         self.drop_backlog(peer);
@@ -180,6 +172,9 @@ impl Group {
         if (votes || changes_term) && !io.wal.has_room_for_hard_state() {
             io.counters.messages_refused_full += 1;
             return; // as if lost
+        }
+        if matches!(message, Message::TimeoutNow { .. }) && !io.wal.has_room(self.entry_bytes_max) {
+            return; // as if lost: who asks serves reads at least
         }
         if let Message::Heartbeat { term, leader_commit, .. } = message {
             self.note_commit(term, leader_commit);

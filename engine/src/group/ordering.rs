@@ -65,6 +65,7 @@ impl Group {
         if let Some((role, _, _)) = ready.role {
             self.on_role(role, io);
         }
+        self.settle_transfer(io);
         self.ready = ready;
     }
 
@@ -157,7 +158,10 @@ impl Group {
 
     fn on_role<D: Disk>(&mut self, role: Role, io: &mut Io<D>) {
         match role {
-            Role::Leader => self.serve_from = Some(self.core.last().index),
+            Role::Leader => {
+                self.serve_from = Some(self.core.last().index);
+                (self.attempts, self.full_pause_ticks) = (0, 0);
+            }
             Role::Candidate => self.elections += 1,
             Role::Follower | Role::PreCandidate => {}
         }

@@ -3,6 +3,7 @@
 //! Data path 2/9 and 3/9.
 //! Invariants: a request that breaks a bound is answered and changes nothing; all keys of a request live in one group;
 //! a request for a group of another shard gets `Moved` with the address to ask.
+//! What an operator asks for comes in here too.
 //! It does not look into values.
 
 use std::rc::Rc;
@@ -10,9 +11,11 @@ use std::rc::Rc;
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::Frame;
 use ringraft_net::slots;
-use ringraft_net::wire::{self, Consistency, Outcome, Position, Reply, RequestClass};
-use ringraft_raft::GroupId;
+use ringraft_net::wire::{
+    self, AdminRefusal, AdminReply, AdminRequest, Consistency, Outcome, Position, Reply, RequestClass,
+};
 use ringraft_raft::mutants::{Mutant, is_active};
+use ringraft_raft::{GroupId, NodeId};
 use ringraft_wal::Disk;
 
 use super::Shard;
@@ -42,7 +45,7 @@ impl<D: Disk> Shard<D> {
             return Err(self.moved(group));
         };
         if self.stopping {
-            return Err(Outcome::Unavailable { message: String::from("this node is stopping; ask another") });
+            return Err(self.stopping_outcome(group, place));
         }
         if self.groups[place].waiting() >= self.settings.waiting_max && !is_active(Mutant::QueueUnbounded) {
             self.io.counters.overloaded += 1;
@@ -63,6 +66,34 @@ impl<D: Disk> Shard<D> {
             }
         }
         Ok(())
+    }
+
+    /// A stopping node takes no requests: they go to the next leader as soon as it is known.
+    fn stopping_outcome(&self, group: GroupId, place: usize) -> Outcome {
+        match self.groups[place].leader().filter(|leader| *leader != self.settings.node) {
+            Some(leader) => Outcome::NotLeader { group: group.0, leader: Some(leader.0) },
+            None => Outcome::Unavailable { message: String::from("this node is stopping; ask another") },
+        }
+    }
+
+    /// Takes what an operator asks for.
+    pub(super) fn administrate(&mut self, asker: Asker, request: AdminRequest) {
+        let AdminRequest::Transfer { group, to } = request;
+        let refused = |code, message| Err(AdminReply::Refused { code, message });
+        let settings = &self.settings;
+        let place = if group >= settings.groups {
+            let message = format!("there is no group {group}; groups are 0 to {}", settings.groups - 1);
+            refused(AdminRefusal::UnknownGroup, message)
+        } else if to != 0 && to != settings.node.0 && !settings.peers.contains(&NodeId(to)) {
+            refused(AdminRefusal::UnknownNode, format!("the cluster has no node {to}"))
+        } else {
+            let shard = slots::shard_of_group(group, settings.shards);
+            self.place(GroupId(group)).ok_or(AdminReply::Moved { group, shard })
+        };
+        match place {
+            Ok(place) => self.groups[place].transfer(to, asker, &mut self.io),
+            Err(reply) => self.io.reply_admin(asker, &reply),
+        }
     }
 
     fn moved(&self, group: GroupId) -> Outcome {

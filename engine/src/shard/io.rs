@@ -115,6 +115,12 @@ impl<D: Disk> Io<D> {
         wire::ReplyRef { position, outcome }.append_frame(out, asker.correlation);
     }
 
+    /// Answers an operator.
+    pub(crate) fn reply_admin(&mut self, asker: Asker, reply: &wire::AdminReply) {
+        self.counters.replies += 1;
+        reply.append_frame(self.clients.outgoing(asker.connection), asker.correlation);
+    }
+
     /// Answers a read.
     pub(crate) fn reply_applied(&mut self, asker: Asker, position: wire::Position, outcome: Applied<'_>) {
         self.counters.replies += 1;

@@ -21,10 +21,10 @@ use ringraft_net::frame::{self, Frame, FrameKind};
 use ringraft_net::limits::Limits;
 use ringraft_net::wire;
 use ringraft_raft::mutants::{Mutant, is_active};
-use ringraft_raft::{GroupId, NodeId};
+use ringraft_raft::{GroupId, Message, NodeId};
 use ringraft_wal::{Disk, DiskCompletion, Durable, Wal};
 
-use self::clients::{Clients, ConnectionId};
+use self::clients::{Asker, Clients, ConnectionId};
 use self::io::{Counters, Fatal, Io};
 use self::peers::Peers;
 use crate::convert;
@@ -142,7 +142,7 @@ impl<D: Disk> Shard<D> {
         }
     }
 
-    /// Steps leaders down when the WAL has not finished a flush for too long, whatever the disk says (etcd #15247).
+    /// Leaders here give up when the WAL has not finished a flush for too long, whatever the disk says (etcd #15247).
     fn watch_disk(&mut self) {
         // A log that is full until a segment is made hangs with the making of it.
         let full = || self.io.wal.is_making_segment() && !crate::group::has_room_to_lead(&self.io);
@@ -154,7 +154,7 @@ impl<D: Disk> Shard<D> {
         if stalled && !self.stalled {
             self.io.counters.disk_stalls += 1;
             for group in self.groups.iter_mut().filter(|group| group.is_leader()) {
-                group.step_down(&mut self.io);
+                group.give_up(&mut self.io);
             }
         }
         self.stalled = stalled;
@@ -213,6 +213,11 @@ impl<D: Disk> Shard<D> {
                 wire::append_status_reply(out, parsed.correlation, &json);
                 Ok(())
             }
+            FrameKind::Admin => {
+                let request = wire::view_admin_request(parsed.head).map_err(|error| error.to_string())?;
+                self.administrate(Asker { connection, correlation: parsed.correlation }, request);
+                Ok(())
+            }
             FrameKind::Goodbye => Err(String::from("the client said goodbye")),
             other => Err(format!("a client may not send a frame of kind {other:?}")),
         }
@@ -243,6 +248,9 @@ impl<D: Disk> Shard<D> {
                 let message = wire::view_peer_message(parsed.head).map_err(|error| error.to_string())?;
                 let (group, message) = convert::from_wire(&message)?;
                 let Some(place) = self.place(group) else { return Err(format!("group {group} does not live here")) };
+                if self.stopping && matches!(message, Message::TimeoutNow { .. }) {
+                    return Ok(()); // it leads on, or finds somebody who stays
+                }
                 self.groups[place].on_message(from, message, &mut self.io);
                 Ok(())
             }

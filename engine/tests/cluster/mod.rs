@@ -15,7 +15,7 @@ use ringraft_engine::shard::{Shard, ShardSettings};
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
-use ringraft_net::wire::{self, Operation, OperationResult, Outcome, Reply, Request};
+use ringraft_net::wire::{self, AdminReply, AdminRequest, Operation, OperationResult, Outcome, Reply, Request};
 use ringraft_raft::NodeId;
 use ringraft_wal::mem::{MemDisk, Survival};
 use ringraft_wal::{Config as WalConfig, Identity, ValidConfig};
@@ -32,6 +32,7 @@ pub(crate) struct Node {
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     pub(crate) replies: BTreeMap<u32, Reply>,
+    pub(crate) admin_replies: BTreeMap<u32, AdminReply>,
     pub(crate) correlation: u32,
     pub(crate) cut: Vec<(u64, u64)>,
 }
@@ -85,7 +86,8 @@ pub(crate) fn start(node: u64, nodes: u64, disk: MemDisk) -> Node {
 impl Cluster {
     pub(crate) fn new(count: u64) -> Self {
         let nodes = (1..=count).map(|node| start(node, count, MemDisk::new(&wal_config(node), 3))).collect();
-        let mut cluster = Self { nodes, replies: BTreeMap::new(), correlation: 0, cut: vec![] };
+        let mut cluster =
+            Self { nodes, replies: BTreeMap::new(), admin_replies: BTreeMap::new(), correlation: 0, cut: vec![] };
         cluster.link_all();
         cluster
     }
@@ -134,11 +136,10 @@ impl Cluster {
             self.nodes[place].shard.peers().give_back(to, bytes);
             moved = true;
         }
-        let node = &mut self.nodes[place];
-        while let Some(id) = node.shard.clients().next_dirty() {
+        while let Some(id) = self.nodes[place].shard.clients().next_dirty() {
             let mut bytes = Vec::new();
-            assert!(node.shard.clients().take_outgoing(id, &mut bytes));
-            collect(&bytes, &mut self.replies);
+            assert!(self.nodes[place].shard.clients().take_outgoing(id, &mut bytes));
+            self.collect(&bytes);
             moved = true;
         }
         moved
@@ -195,6 +196,35 @@ impl Cluster {
         self.replies.remove(&correlation).map(|reply| reply.outcome)
     }
 
+    fn collect(&mut self, mut bytes: &[u8]) {
+        while let Some(parsed) = frame::parse(bytes, &Limits::CLIENT).expect("frames") {
+            let first = match parsed.kind {
+                FrameKind::Reply => {
+                    let reply = wire::view_reply(parsed.head).expect("a reply").to_owned_reply();
+                    self.replies.insert(parsed.correlation, reply).is_none()
+                }
+                FrameKind::AdminReply => {
+                    let reply = wire::view_admin_reply(parsed.head).expect("an answer");
+                    self.admin_replies.insert(parsed.correlation, reply).is_none()
+                }
+                other => panic!("a client got a frame of kind {other:?}"),
+            };
+            assert!(first, "one reply per request");
+            bytes = &bytes[parsed.total_bytes..];
+        }
+    }
+
+    /// Asks what an operator asks; the answer comes with [`Cluster::admin_replies`].
+    pub(crate) fn administrate(&mut self, node: u64, request: AdminRequest) -> u32 {
+        self.correlation += 1;
+        let (mut bytes, mut buffer) = (Vec::new(), ReceiveBuffer::new());
+        request.append_frame(&mut bytes, self.correlation);
+        buffer.extend(&bytes);
+        let target = &mut self.nodes[node as usize - 1];
+        target.shard.client_bytes(target.client, &mut buffer).expect("a good frame");
+        self.correlation
+    }
+
     pub(crate) fn crash(&mut self, node: u64) {
         let place = node as usize - 1;
         self.nodes[place].up = false;
@@ -210,15 +240,6 @@ impl Cluster {
         let disk = self.nodes[place].shard.disk().crash(&mut |_, _| Survival::Lost);
         self.nodes[place] = start(node, self.nodes.len() as u64, disk);
         self.link_all();
-    }
-}
-
-pub(crate) fn collect(mut bytes: &[u8], replies: &mut BTreeMap<u32, Reply>) {
-    while let Some(parsed) = frame::parse(bytes, &Limits::CLIENT).expect("frames") {
-        assert_eq!(parsed.kind, FrameKind::Reply);
-        let reply = wire::view_reply(parsed.head).expect("a reply").to_owned_reply();
-        assert!(replies.insert(parsed.correlation, reply).is_none(), "one reply per request");
-        bytes = &bytes[parsed.total_bytes..];
     }
 }
 

@@ -100,7 +100,7 @@ impl RaftCore {
         }
     }
 
-    fn become_leader(&mut self) {
+    pub(crate) fn become_leader(&mut self) {
         let term = self.hard_state.current_term;
         let noop = self.log.push(EntryMeta { term, length: NOOP_LENGTH });
         self.outbox.noop = Some(noop);
@@ -196,8 +196,11 @@ impl RaftCore {
         let HardState { current_term, voted_for } = self.hard_state;
         let free = voted_for == Some(from)
             || (voted_for.is_none() && self.leader().is_none())
-            || (is_active(Mutant::SecondVote) && matches!(self.role, RoleState::Follower(_)));
-        let current = last >= self.log.last() || is_active(Mutant::VoteWithoutLogCheck);
+            || (is_active(Mutant::SecondVote) && matches!(self.role, RoleState::Follower(_)))
+            || (is_active(Mutant::ForcedSecondVote) && forced);
+        let current = last >= self.log.last()
+            || is_active(Mutant::VoteWithoutLogCheck)
+            || (is_active(Mutant::ForcedVoteWithoutLogCheck) && forced);
         let granted = term == current_term && free && current;
         if granted {
             self.hard_state.voted_for = Some(from);
@@ -207,7 +210,7 @@ impl RaftCore {
             self.reset_election_timer();
         }
         let response = (from, Message::RequestVoteResponse { term: current_term, granted });
-        if is_active(Mutant::VoteBeforeFlush) {
+        if is_active(Mutant::VoteBeforeFlush) || (is_active(Mutant::ForcedVoteBeforeFlush) && forced) {
             return self.outbox.messages.push(response);
         }
         self.outbox.after_flush.push(response);

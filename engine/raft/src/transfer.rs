@@ -18,6 +18,7 @@ use crate::{
     core::{RaftCore, RoleState},
     ids::{NodeId, Term},
     message::Message,
+    mutants::{Mutant, is_active},
     ready::TransferError,
 };
 
@@ -106,6 +107,9 @@ impl RaftCore {
         let follows = matches!(self.role, RoleState::Follower(_)) && self.leader() == Some(from);
         if term == self.hard_state.current_term && follows && self.may_campaign() {
             self.become_candidate(true);
+            if is_active(Mutant::TimeoutNowAppoints) {
+                return self.become_leader();
+            }
             self.count_votes();
         }
     }

@@ -5,6 +5,9 @@
 //! every acknowledged write still stands on a whole majority; after [`World::heal`] no fault begins or comes back, but the
 //! lost stay lost.
 
+use ringraft_net::buffer::ReceiveBuffer;
+use ringraft_net::slots;
+use ringraft_net::wire::AdminRequest;
 use ringraft_raft::Role;
 
 use crate::disk::Ending;
@@ -94,12 +97,36 @@ impl World {
                 Ok(())
             }
             Action::RestartClient { client } => self.restart_client(client),
+            Action::Transfer { group, to } => {
+                self.ask_for_transfer(group, to);
+                Ok(())
+            }
             _ if is_of_network(action) => {
                 self.act_on_network(action);
                 Ok(())
             }
             _ => self.act_on_disk(action),
         }
+    }
+
+    /// An operator connects to the group's leader, asks it to hand over, and does not wait for the answer.
+    fn ask_for_transfer(&mut self, group: u32, to: u64) {
+        let node = self.aim(Target::Leader(group));
+        let shard = slots::shard_of_group(group, self.plan.shards).into();
+        let (mut bytes, mut received) = (Vec::new(), ReceiveBuffer::new());
+        AdminRequest::Transfer { group, to }.append_frame(&mut bytes, 1);
+        received.extend(&bytes);
+        let place = &mut self.nodes[node];
+        let incarnation = place.incarnation;
+        if place.state != State::Running {
+            return;
+        }
+        let Some(host) = place.host(incarnation, shard) else { return };
+        let Some(operator) = host.shard.clients().open() else { return };
+        host.shard.client_bytes(operator, &mut received).expect("a good frame is taken");
+        host.shard.clients().close(operator);
+        self.statistics.transfers += 1;
+        self.raise(node, shard);
     }
 
     fn crash(&mut self, node: usize, ending: Ending, down_us: u64) -> Checked {

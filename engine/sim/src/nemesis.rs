@@ -44,32 +44,114 @@ pub(crate) enum Cut {
 /// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    Crash { target: Target, ending: Ending, down_us: u64 },
-    CrashAll { ending: Ending, down_us: u64 },
-    Trap { target: Target, trap: Trap, ending: Ending, down_us: u64 },
-    Pause { target: Target, for_us: u64 },
-    Stop { target: Target, down_us: u64 },
-    Rolling { ending: Ending, gap_us: u64 },
-    Cut { cut: Cut, for_us: u64 },
-    Flap { target: Target, period_us: u64, times: u32 },
-    Slow { target: Target, slow_us: u64, for_us: u64 },
-    SlowEverything { slow_us: u64, for_us: u64 },
-    Sever { target: Target },
-    CorruptBytes { per_million: u32, for_us: u64 },
-    Datagrams { hazard: Hazard, for_us: u64 },
-    Stall { target: Target, for_us: u64 },
-    StallForEver { target: Target },
-    SlowDisk { target: Target, slow_us: u64, for_us: u64 },
-    WriteErrors { target: Target, count: u32 },
-    ReadErrors { target: Target, count: u32 },
-    CreateErrors { target: Target, count: u32 },
-    Full { target: Target, for_us: u64 },
-    FullEverywhere { for_us: u64 },
-    Damage { target: Target, damage: Damage },
-    Wipe { target: Target },
-    DeadDisk { target: Target },
-    Overload { for_us: u64 },
-    RestartClient { client: usize },
+    Crash {
+        target: Target,
+        ending: Ending,
+        down_us: u64,
+    },
+    CrashAll {
+        ending: Ending,
+        down_us: u64,
+    },
+    Trap {
+        target: Target,
+        trap: Trap,
+        ending: Ending,
+        down_us: u64,
+    },
+    Pause {
+        target: Target,
+        for_us: u64,
+    },
+    Stop {
+        target: Target,
+        down_us: u64,
+    },
+    Rolling {
+        ending: Ending,
+        gap_us: u64,
+    },
+    Cut {
+        cut: Cut,
+        for_us: u64,
+    },
+    Flap {
+        target: Target,
+        period_us: u64,
+        times: u32,
+    },
+    Slow {
+        target: Target,
+        slow_us: u64,
+        for_us: u64,
+    },
+    SlowEverything {
+        slow_us: u64,
+        for_us: u64,
+    },
+    Sever {
+        target: Target,
+    },
+    CorruptBytes {
+        per_million: u32,
+        for_us: u64,
+    },
+    Datagrams {
+        hazard: Hazard,
+        for_us: u64,
+    },
+    Stall {
+        target: Target,
+        for_us: u64,
+    },
+    StallForEver {
+        target: Target,
+    },
+    SlowDisk {
+        target: Target,
+        slow_us: u64,
+        for_us: u64,
+    },
+    WriteErrors {
+        target: Target,
+        count: u32,
+    },
+    ReadErrors {
+        target: Target,
+        count: u32,
+    },
+    CreateErrors {
+        target: Target,
+        count: u32,
+    },
+    Full {
+        target: Target,
+        for_us: u64,
+    },
+    FullEverywhere {
+        for_us: u64,
+    },
+    Damage {
+        target: Target,
+        damage: Damage,
+    },
+    Wipe {
+        target: Target,
+    },
+    DeadDisk {
+        target: Target,
+    },
+    Overload {
+        for_us: u64,
+    },
+    RestartClient {
+        client: usize,
+    },
+    /// An operator asks the group's leader to hand over to this node; 0: to whoever it likes.
+    Transfer {
+        group: u32,
+        to: u64,
+    },
 }
 
 /// What happens to frames between peers that travel on their own.
@@ -145,6 +227,10 @@ pub(crate) fn draw(fault: Fault, plan: &Plan, random: &mut Random) -> Action {
             Action::Datagrams { hazard, for_us }
         }
         Fault::Overload => Action::Overload { for_us: for_us / 2 },
+        Fault::Transfer => {
+            let group = random.below(u64::from(groups)) as u32;
+            Action::Transfer { group, to: random.below(nodes as u64 + 1) }
+        }
         Fault::ClientRestart => Action::RestartClient { client: random.below(clients as u64) as usize },
         _ => draw_disk_fault(fault, target, for_us, random),
     }

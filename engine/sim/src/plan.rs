@@ -44,11 +44,12 @@ pub enum Fault {
     DiskStallForEver,
     Overload,
     ClientRestart,
+    Transfer,
 }
 
 impl Fault {
     /// Every class.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Kill,
         Self::PowerLoss,
         Self::PowerLossOfAll,
@@ -75,13 +76,19 @@ impl Fault {
         Self::DiskStallForEver,
         Self::Overload,
         Self::ClientRestart,
+        Self::Transfer,
     ];
 
     /// How often it is drawn beside the others.
     fn weight(self) -> u32 {
         match self {
             Self::Kill | Self::PowerLoss | Self::Trap | Self::Pause | Self::Partition => 8,
-            Self::OneWayPartition | Self::Flapping | Self::Sever | Self::DiskStall | Self::ClientRestart => 4,
+            Self::OneWayPartition
+            | Self::Flapping
+            | Self::Sever
+            | Self::DiskStall
+            | Self::ClientRestart
+            | Self::Transfer => 4,
             Self::Wipe | Self::DeadDisk | Self::DiskStallForEver => 1,
             _ => 3,
         }

@@ -157,6 +157,29 @@ fn graceful_stops() -> Vec<(u64, Action)> {
     again(3 * SECOND_US, 4 * SECOND_US, 2, Action::Stop { target: LEADER, down_us: 100 * MILLISECOND_US })
 }
 
+/// Leadership is asked for by every node in turn.
+fn transfers() -> Vec<(u64, Action)> {
+    let ask = |turn: u64| (2 * SECOND_US + turn * 250 * MILLISECOND_US, Action::Transfer { group: 0, to: turn % 4 });
+    (0..36).map(ask).collect()
+}
+
+/// The node that is to lead loses its power: before it hears of it, with its vote half written, when it has just won.
+fn transfers_to_a_node_that_dies() -> Vec<(u64, Action)> {
+    let (ending, down_us) = (Ending::PowerLost, 400 * MILLISECOND_US);
+    let mut script = Vec::new();
+    for turn in 0..9 {
+        let at_us = 2 * SECOND_US + turn * 1_200 * MILLISECOND_US;
+        let target = Target::Node(turn as usize % 3);
+        let death = match turn / 3 {
+            0 => (at_us + 100, Action::Crash { target, ending, down_us }),
+            1 => (at_us - 1, Action::Trap { target, trap: Trap::Voted, ending, down_us }),
+            _ => (at_us - 1, Action::Trap { target, trap: Trap::Elected, ending, down_us }),
+        };
+        script.extend([death, (at_us, Action::Transfer { group: 0, to: turn % 3 + 1 })]);
+    }
+    script
+}
+
 fn lagging_follower() -> Vec<(u64, Action)> {
     let away = Action::Crash { target: Target::Follower(0), ending: Ending::Killed, down_us: 6 * SECOND_US };
     vec![at(2, away)]
@@ -218,6 +241,14 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("overload", 30, busy, overload, "clients ask 12 times as much for 4 s"),
     scenario("rolling-restart", 60, three, rolling_restart, "nodes are killed one by one"),
     scenario("graceful-stops", 60, three, graceful_stops, "leaders are asked to stop"),
+    scenario("transfer-under-load", 90, busy, transfers, "the leader is asked to hand over four times a second"),
+    scenario(
+        "transfer-to-a-node-that-dies",
+        60,
+        three,
+        transfers_to_a_node_that_dies,
+        "leaders hand over to nodes that lose their power meanwhile",
+    ),
     scenario("lagging-follower", 90, small_cache, lagging_follower, "a follower is away and catches up from disks"),
     scenario(
         "catch-up-from-slow-disks",

@@ -50,6 +50,8 @@ counters! {
     undecided;
     /// Times a replica became leader.
     elections;
+    /// Leaders asked to hand over.
+    transfers;
     /// Processes that recovered and served.
     starts;
     /// Starts refused because of lost or damaged files.

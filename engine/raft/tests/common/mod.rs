@@ -445,9 +445,9 @@ impl Cluster {
         let reaches = self.is_up(to) && !self.cut.contains(&(from, to));
         if let Some(core) = self.node(from.0).core.as_mut() {
             if reaches {
-                core.snapshot_sent(to, entries.len() as u64)
+                core.snapshot_sent(to, entries.len() as u64);
             } else {
-                core.snapshot_failed(to)
+                core.snapshot_failed(to);
             }
             self.run(from);
         }

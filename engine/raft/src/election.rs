@@ -196,11 +196,8 @@ impl RaftCore {
         let HardState { current_term, voted_for } = self.hard_state;
         let free = voted_for == Some(from)
             || (voted_for.is_none() && self.leader().is_none())
-            || (is_active(Mutant::SecondVote) && matches!(self.role, RoleState::Follower(_)))
-            || (is_active(Mutant::ForcedSecondVote) && forced);
-        let current = last >= self.log.last()
-            || is_active(Mutant::VoteWithoutLogCheck)
-            || (is_active(Mutant::ForcedVoteWithoutLogCheck) && forced);
+            || (is_active(Mutant::SecondVote) && matches!(self.role, RoleState::Follower(_)));
+        let current = last >= self.log.last() || is_active(Mutant::VoteWithoutLogCheck);
         let granted = term == current_term && free && current;
         if granted {
             self.hard_state.voted_for = Some(from);

@@ -41,8 +41,6 @@ mutants! {
     VoteNotKept, "vote-not-kept", "the vote is not part of the stored hard state (Raft figure 2)";
     SecondVote, "second-vote", "a second candidate of the same term gets the vote too (Raft 5.2)";
     VoteWithoutLogCheck, "vote-without-log-check", "a candidate with an older log gets the vote (Raft 5.4.1)";
-    ForcedVoteWithoutLogCheck, "forced-vote-without-log-check", "the node that was asked to lead gets every vote, whatever it holds (thesis 3.10)";
-    ForcedSecondVote, "forced-second-vote", "the node that was asked to lead gets the vote of who gave it already (Raft 5.2)";
     ForcedVoteBeforeFlush, "forced-vote-before-flush", "the vote for the node that was asked to lead is answered before it is on disk";
     TimeoutNowAppoints, "timeout-now-appoints", "the node that was asked to lead leads without any vote (thesis 3.10)";
     SeenVoteCounted, "seen-vote-counted", "a refused vote counts as granted (openraft #1220)";

@@ -163,9 +163,9 @@ fn transfers() -> Vec<(u64, Action)> {
     (0..36).map(ask).collect()
 }
 
-/// The node that is to lead loses its power: before it hears of it, with its vote half written, when it has just won.
+/// The node that is to lead is killed: before it hears of it, with its vote half written, when it has just won.
 fn transfers_to_a_node_that_dies() -> Vec<(u64, Action)> {
-    let (ending, down_us) = (Ending::PowerLost, 400 * MILLISECOND_US);
+    let (ending, down_us) = (Ending::Killed, 100 * MILLISECOND_US);
     let mut script = Vec::new();
     for turn in 0..9 {
         let at_us = 2 * SECOND_US + turn * 1_200 * MILLISECOND_US;
@@ -247,7 +247,7 @@ pub const SCENARIOS: &[Scenario] = &[
         60,
         three,
         transfers_to_a_node_that_dies,
-        "leaders hand over to nodes that lose their power meanwhile",
+        "leaders hand over to nodes that are killed meanwhile",
     ),
     scenario("lagging-follower", 90, small_cache, lagging_follower, "a follower is away and catches up from disks"),
     scenario(

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use ringraft_net::client::Options;
 use ringraft_net::client::tokio::Client;
-use ringraft_net::wire::{Consistency, Operation, OperationResult, Position};
+use ringraft_net::wire::{Consistency, Operation, OperationResult, Position, Topology};
 use ringraft_tools::local_cluster::ClusterFile;
 use ringraft_tools::probe::Connection;
 use serde_json::{Value, json};
@@ -48,16 +48,24 @@ impl Target {
         if let Some(directory) = &self.dir {
             return Ok(ClusterFile::read(directory)?.addresses());
         }
+        Ok(self.topology()?.nodes.into_iter().flat_map(|node| node.addresses).collect())
+    }
+
+    /// Where everything is, as one of the nodes tells.
+    pub(crate) fn topology(&self) -> Result<Topology> {
         let mut errors = Vec::new();
-        for endpoint in &self.endpoints {
+        for endpoint in &self.endpoints()? {
             match Connection::open(endpoint) {
-                Ok((_, welcome)) => {
-                    return Ok(welcome.topology.nodes.into_iter().flat_map(|node| node.addresses).collect());
-                }
+                Ok((_, welcome)) => return Ok(welcome.topology),
                 Err(error) => errors.push(format!("{endpoint}: {error:#}")),
             }
         }
         bail!("no endpoint answers: {}", errors.join("; "))
+    }
+
+    /// Longest time for the whole operation.
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
     }
 }
 

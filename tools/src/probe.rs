@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
-use ringraft_net::wire::{self, Hello, PROTOCOL_VERSION, Reply, Request, Role, Welcome};
+use ringraft_net::wire::{self, AdminReply, AdminRequest, Hello, PROTOCOL_VERSION, Reply, Request, Role, Welcome};
 
 /// Longest wait for a connection or an answer.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -149,6 +149,28 @@ impl Connection {
             }
             ensure!(answer.kind != FrameKind::Refused, "refused: {}", wire::view_refused(&answer.head)?.message);
         }
+    }
+
+    /// Bounds the wait for each answer from now on.
+    ///
+    /// # Errors
+    /// When the time is 0.
+    pub fn set_patience(&mut self, patience: Duration) -> Result<()> {
+        Ok(self.stream.set_read_timeout(Some(patience))?)
+    }
+
+    /// Asks what an operator asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// When none comes; what became of it is unknown then.
+    pub fn administrate(&mut self, request: AdminRequest) -> Result<AdminReply> {
+        self.correlation += 1;
+        let mut bytes = Vec::new();
+        request.append_frame(&mut bytes, self.correlation);
+        self.send(&bytes)?;
+        let answer = self.receive()?;
+        ensure!(answer.kind == FrameKind::AdminReply, "answered an admin question with {:?}", answer.kind);
+        Ok(wire::view_admin_reply(&answer.head)?)
     }
 
     /// Asks for the status, as JSON text.

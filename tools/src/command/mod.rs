@@ -17,6 +17,7 @@ mod node;
 mod put;
 mod sim;
 mod status;
+mod transfer;
 mod wal;
 
 use std::io::{Read, Write};
@@ -64,6 +65,7 @@ enum Command {
     Delete(delete::Delete),
     Cas(cas::Cas),
     Status(status::Status),
+    Transfer(transfer::Transfer),
     #[command(subcommand)]
     Wal(wal::Wal),
     SimMatrix(matrix::Matrix),
@@ -106,6 +108,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Delete(arguments) => delete::run(arguments),
         Command::Cas(arguments) => cas::run(arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Transfer(arguments) => transfer::run(&arguments),
         Command::Wal(arguments) => wal::run(arguments),
         Command::SimMatrix(arguments) => matrix::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

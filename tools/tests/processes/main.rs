@@ -13,3 +13,4 @@ mod harness;
 mod load;
 mod stale_leader;
 mod storage_faults;
+mod transfer;

@@ -51,6 +51,9 @@ pub(crate) fn read_log(medium: &mut Medium) -> Result<BTreeMap<u32, Entries>, Vi
     problem.map_or(Ok(groups), |problem| Err(refused(&problem)))
 }
 
+/// The entry that set a key, and the value; `None`: it was deleted.
+type Written = (Index, Option<Vec<u8>>);
+
 /// What took effect in a group's log.
 pub(crate) struct Replayed {
     /// State hash after the last entry.
@@ -58,7 +61,7 @@ pub(crate) struct Replayed {
     /// Values by key.
     pub(crate) values: Values,
     /// What every key was set to, in order: the entry and the value, `None` when it was deleted.
-    writes: BTreeMap<Vec<u8>, Vec<(Index, Option<Vec<u8>>)>>,
+    writes: BTreeMap<Vec<u8>, Vec<Written>>,
     /// Every request that took effect or read something: place, operations, results.
     effects: BTreeMap<(Index, u32), (Vec<Operation>, Vec<OperationResult>)>,
 }

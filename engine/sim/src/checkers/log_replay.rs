@@ -24,6 +24,9 @@ use crate::world::Checked;
 /// The values at the end of a replayed log.
 pub(crate) type Values = BTreeMap<Vec<u8>, Vec<u8>>;
 
+/// What keys were set to, by key: the entry and the value, `None` when it was deleted.
+type Writes = BTreeMap<Vec<u8>, Vec<(Index, Option<Vec<u8>>)>>;
+
 /// The entries of a group: term and payload, from index 1.
 pub(crate) type Entries = Vec<(Term, Vec<u8>)>;
 
@@ -69,7 +72,7 @@ pub(crate) struct Replayed {
 /// Replays the committed entries of one group.
 pub(crate) fn replay(group: u32, entries: &Entries, limits: Limits) -> Result<Replayed, Violation> {
     let mut machine = StateMachine::new(GroupId(group), limits);
-    let mut replayed = Replayed { hash: 0, values: Values::new(), writes: BTreeMap::new(), effects: BTreeMap::new() };
+    let mut replayed = Replayed { hash: 0, values: Values::new(), writes: Writes::new(), effects: BTreeMap::new() };
     for (index, (term, payload)) in (1..).zip(entries) {
         let mut outcomes = Vec::new();
         let mut own = 0;

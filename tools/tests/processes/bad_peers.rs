@@ -31,9 +31,11 @@ fn a_wrong_hello_is_refused_with_the_reason() {
     let address = cluster.address(1);
     let (_, welcome) = Connection::open(&address).expect("a right hello is welcome");
     let peer = Hello { cluster: welcome.cluster, role: Role::Peer, node: 2, to_node: 1, to_shard: 0, ..client_hello() };
+    let newer = PROTOCOL_VERSION + 1;
+    let versions = format!("version {PROTOCOL_VERSION}, the other side {newer}");
     let cases = [
         (Hello { cluster: [7; 16], ..client_hello() }, "07070707"),
-        (Hello { protocol: PROTOCOL_VERSION + 1, ..client_hello() }, "version 1, the other side 2"),
+        (Hello { protocol: newer, ..client_hello() }, versions.as_str()),
         (Hello { to_node: 9, ..client_hello() }, "node 9 was dialed"),
         (Hello { to_shard: 5, ..client_hello() }, "shard 5 was dialed"),
         (Hello { cluster: [7; 16], ..peer.clone() }, "07070707"),

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use glommio::io::{DmaFile, OpenOptions};
 use glommio::{LocalExecutorBuilder, Placement, allocate_dma_buffer_global};
 use ringraft_wal::glommio::{Completions, DmaBuffer, FlushMethod, GlommioDisk, open};
-use ringraft_wal::{Config, Durable, Identity, Wal};
+use ringraft_wal::{Config, Durable, Identity, SnapshotMark, Wal};
 
 const FILE_BYTES: usize = 64 << 20;
 /// Batch header and record header.
@@ -196,7 +196,10 @@ impl Contender {
             self.signal.wait().await;
             self.complete();
             if self.index.is_multiple_of(256) {
-                self.wal.reclaim(1, self.index.saturating_sub(64));
+                let index = self.index.saturating_sub(65);
+                let mark = SnapshotMark { term: 1, index, file_bytes: 0, state_hash: 0, replaces_log: false };
+                self.wal.append_snapshot_mark(1, mark, &mut self.disk).expect("room");
+                self.wal.reclaim(1, index + 1).expect("covered");
             }
         }
         let batches = self.wal.durable_sequence() - before;

@@ -2,8 +2,8 @@
 //!
 //! Data path 4/9 and 6a/9.
 //! Invariants: a record's bytes are copied once; an entry replaces everything of its group from its index on, in the
-//! index here and in recovery alike; the first batch of a segment begins with the latest hard state of every group, so
-//! that older segments never hold the only copy.
+//! index here and in recovery alike; the first batch of a segment begins with the latest hard state and the newest two
+//! snapshot marks of every group, so that older segments never hold the only copy.
 //! It hands nothing to the disk.
 
 use crate::batch::{FLAG_SEAL, HEADER_BYTES};
@@ -11,17 +11,28 @@ use crate::disk::Disk;
 use crate::error::WalError;
 use crate::index::Location;
 use crate::open_batch::{Durable, OpenBatch, Place, hard_state_bytes};
-use crate::record::{self, HARD_STATE_BYTES, HardState, Kind, RecordError, RecordHeader};
+use crate::record::{self, HARD_STATE_BYTES, HardState, Kind, RecordError, RecordHeader, SNAPSHOT_MARK_BYTES};
+use crate::snapshots::MARKS_MAX;
 use crate::wal::{Accepted, Batch, Wal};
 
-/// Blocks of the last segment that are kept for hard states when no other segment is ready.
+/// Blocks of the last segment that are kept from entries when no other segment is ready.
 const RESERVED_BLOCKS_MAX: u64 = 64;
 
 /// What is to be added.
 #[derive(Clone, Copy)]
-struct Wanted {
-    bytes: usize,
-    hard_states: usize,
+pub(crate) struct Wanted {
+    pub(crate) bytes: usize,
+    pub(crate) hard_states: usize,
+    pub(crate) purpose: Purpose,
+}
+
+/// What for. When no other segment is ready, the blocks that are left are kept: some from entries, so that terms and votes
+/// still go, and a part of those from hard states, so that a snapshot mark still does, and space comes back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Entry,
+    HardState,
+    SnapshotMark,
 }
 
 impl<D: Disk> Wal<D> {
@@ -96,7 +107,7 @@ impl<D: Disk> Wal<D> {
     ) -> Result<Accepted, WalError> {
         self.check_poison()?;
         let state = HardState { current_term, voted_for };
-        self.make_room(Wanted { bytes: 0, hard_states: 1 }, false, disk)?;
+        self.make_room(Wanted { bytes: 0, hard_states: 1, purpose: Purpose::HardState }, disk)?;
         let open = self.open.as_mut().expect("room was made");
         open.push_hard_state(group, state);
         let sequence = open.place.sequence;
@@ -113,7 +124,8 @@ impl<D: Disk> Wal<D> {
     /// Full or poisoned.
     pub fn append_mark(&mut self, disk: &mut D) -> Result<Accepted, WalError> {
         self.check_poison()?;
-        self.make_room(Wanted { bytes: record::HEADER_BYTES, hard_states: 0 }, false, disk)?;
+        let bytes = record::HEADER_BYTES;
+        self.make_room(Wanted { bytes, hard_states: 0, purpose: Purpose::HardState }, disk)?;
         let open = self.open.as_mut().expect("room was made");
         open.push_mark();
         Ok(Accepted { sequence: open.place.sequence, length: record::HEADER_BYTES as u32 })
@@ -126,12 +138,11 @@ impl<D: Disk> Wal<D> {
             return false;
         }
         let block = self.config.block_bytes;
-        let groups = hard_state_bytes(self.groups.len(), self.groups.len(), block);
+        let groups = self.carried_bytes_max(self.groups.len());
         let batches = bytes / (self.config.batch_bytes_max / 2) + 2;
         let needed = self.config.blocks(bytes + groups + batches * (HEADER_BYTES + 2 * block));
         let open_blocks = self.open.as_ref().map_or(0, |open| self.config.blocks(open.closing_bytes(0, 0)));
-        let reserved = if self.segments.free_count() == 0 { self.reserved_blocks() } else { 0 };
-        if needed + open_blocks + reserved <= self.segments.blocks_left() {
+        if needed + open_blocks + self.kept_blocks(Purpose::Entry) <= self.segments.blocks_left() {
             return true;
         }
         self.segments.can_roll() && needed + self.reserved_blocks() < self.config.segment_blocks()
@@ -143,10 +154,15 @@ impl<D: Disk> Wal<D> {
         if self.poison.is_some() {
             return false;
         }
-        let states = self.groups.len() + 1;
-        let needed = self.config.blocks(HEADER_BYTES + hard_state_bytes(states, states, self.config.block_bytes));
+        let needed = self.config.blocks(HEADER_BYTES + self.carried_bytes_max(self.groups.len() + 1));
+        let kept = self.kept_blocks(Purpose::HardState);
         let open_blocks = self.open.as_ref().map_or(0, |open| self.config.blocks(open.closing_bytes(0, 0)));
-        needed + open_blocks <= self.segments.blocks_left() || self.segments.can_roll()
+        needed + open_blocks + kept <= self.segments.blocks_left() || self.segments.can_roll()
+    }
+
+    /// Bytes that hard states and snapshot marks of so many groups add to a batch at most.
+    fn carried_bytes_max(&self, groups: usize) -> usize {
+        hard_state_bytes(groups, groups, self.config.block_bytes) + groups * MARKS_MAX * SNAPSHOT_MARK_BYTES
     }
 
     fn backlog_bytes(&self) -> usize {
@@ -157,16 +173,23 @@ impl<D: Disk> Wal<D> {
         (self.config.segment_blocks() / 8).min(RESERVED_BLOCKS_MAX)
     }
 
+    /// Blocks of the active segment that are not for this purpose.
+    fn kept_blocks(&self, purpose: Purpose) -> u64 {
+        match purpose {
+            _ if self.segments.free_count() > 0 => 0,
+            Purpose::Entry => self.reserved_blocks(),
+            Purpose::HardState => self.reserved_blocks() / 4,
+            Purpose::SnapshotMark => 0,
+        }
+    }
+
     fn check_order(&mut self, group: u32, index: u64) -> Result<(), WalError> {
         let known = self.groups.entry(group).or_default();
         if index == 0 {
-            return Err(WalError::Gap { group, index, next: known.next().max(1) });
+            return Err(WalError::Gap { group, index, next: known.next() });
         }
-        if known.first == 0 {
-            return Ok(());
-        }
-        if index < known.first {
-            return Err(WalError::Reclaimed { group, index, first: known.first });
+        if index <= known.covered() {
+            return Err(WalError::Covered { group, index, covered: known.covered() });
         }
         if index > known.next() {
             return Err(WalError::Gap { group, index, next: known.next() });
@@ -183,35 +206,34 @@ impl<D: Disk> Wal<D> {
         if self.backlog_bytes() + bytes > self.config.backlog_bytes_max + self.config.batch_bytes_max {
             return Err(WalError::Backlog { bytes_max: self.config.backlog_bytes_max });
         }
-        self.make_room(Wanted { bytes, hard_states: 0 }, true, disk)
+        self.make_room(Wanted { bytes, hard_states: 0, purpose: Purpose::Entry }, disk)
     }
 
     /// Makes sure the open batch can take what is wanted, and still be closed.
-    fn make_room(&mut self, wanted: Wanted, entry: bool, disk: &mut D) -> Result<(), WalError> {
+    pub(crate) fn make_room(&mut self, wanted: Wanted, disk: &mut D) -> Result<(), WalError> {
         if let Some(open) = &mut self.open {
             let bytes = open.closing_bytes(wanted.bytes, wanted.hard_states);
-            let blocks_max = if entry { open.place.entry_blocks_max } else { open.place.blocks_max };
+            let blocks_max = open.place.blocks_max_for(wanted.purpose);
             if self.config.blocks(bytes) <= blocks_max && bytes <= self.config.batch_bytes_max {
                 open.ensure_capacity(bytes, &mut self.buffers, disk);
                 return Ok(());
             }
             self.close_open();
         }
-        self.open_batch(wanted, entry, disk)
+        self.open_batch(wanted, disk)
     }
 
     /// Opens the next batch, in the active segment or, behind a seal, in a new one.
-    fn open_batch(&mut self, wanted: Wanted, entry: bool, disk: &mut D) -> Result<(), WalError> {
+    fn open_batch(&mut self, wanted: Wanted, disk: &mut D) -> Result<(), WalError> {
         let block = self.config.block_bytes;
-        let needed = |carried: usize| {
-            let states = hard_state_bytes(carried + wanted.hard_states, carried + wanted.hard_states, block);
-            self.config.blocks(HEADER_BYTES + wanted.bytes + states)
+        let needed = |states: usize, marks: usize| {
+            let states = hard_state_bytes(states + wanted.hard_states, states + wanted.hard_states, block);
+            self.config.blocks(HEADER_BYTES + wanted.bytes + states + marks * SNAPSHOT_MARK_BYTES)
         };
-        let left = self.segments.blocks_left();
-        let reserved = if entry && self.segments.free_count() == 0 { self.reserved_blocks() } else { 0 };
-        let mut blocks = needed(0);
-        if blocks + reserved > left {
-            blocks = needed(self.carried_states());
+        let mut blocks = needed(0, 0);
+        if blocks + self.kept_blocks(wanted.purpose) > self.segments.blocks_left() {
+            let (states, marks) = self.carried();
+            blocks = needed(states, marks);
             if blocks + 1 > self.config.segment_blocks() {
                 return Err(WalError::RecordTooLarge {
                     bytes: blocks as usize * block,
@@ -224,9 +246,10 @@ impl<D: Disk> Wal<D> {
         Ok(())
     }
 
-    /// Hard states that the first batch of a segment carries over.
-    fn carried_states(&self) -> usize {
-        self.groups.values().filter(|group| group.hard_state.is_some()).count()
+    /// Hard states and snapshot marks that the first batch of a segment carries over.
+    fn carried(&self) -> (usize, usize) {
+        let counts = self.groups.values().map(|group| (usize::from(group.hard_state.is_some()), group.marks.len()));
+        counts.fold((0, 0), |(states, marks), (state, more)| (states + state, marks + more))
     }
 
     /// Seals the active segment and begins the next.
@@ -244,6 +267,7 @@ impl<D: Disk> Wal<D> {
                 file: cursor.file,
                 block: cursor.next_block,
                 blocks_max: 1,
+                hard_state_blocks_max: 1,
                 entry_blocks_max: 1,
                 submit_after: 0,
             };
@@ -268,7 +292,7 @@ impl<D: Disk> Wal<D> {
         let cursor = self.segments.cursor.expect("a segment is active");
         let left = self.segments.blocks_left();
         let grown = blocks.max((self.config.batch_bytes_max / self.config.block_bytes) as u64);
-        let reserved = if self.segments.free_count() == 0 { self.reserved_blocks() } else { 0 };
+        let without = |purpose| left.saturating_sub(self.kept_blocks(purpose));
         let blocks_max = grown.min(left);
         let place = Place {
             sequence: self.next_sequence,
@@ -276,7 +300,8 @@ impl<D: Disk> Wal<D> {
             file: cursor.file,
             block: cursor.next_block,
             blocks_max,
-            entry_blocks_max: blocks_max.min(left.saturating_sub(reserved)).max(blocks),
+            hard_state_blocks_max: blocks_max.min(without(Purpose::HardState)).max(blocks),
+            entry_blocks_max: blocks_max.min(without(Purpose::Entry)).max(blocks),
             submit_after: self.segment_submit_after,
         };
         self.next_sequence += 1;
@@ -285,17 +310,22 @@ impl<D: Disk> Wal<D> {
         let durables = self.spare_durables.pop().unwrap_or_default();
         self.open = Some(OpenBatch::new(place, block, buffer, durables));
         if cursor.next_block == 0 {
-            self.carry_hard_states();
+            self.carry_forward();
         }
     }
 
-    /// Writes the latest hard state of every group forward, in order of the groups.
-    fn carry_hard_states(&mut self) {
-        let states = self.groups.iter().filter_map(|(group, index)| Some((*group, index.hard_state?)));
-        let mut states: Vec<(u32, HardState)> = states.collect();
-        states.sort_unstable_by_key(|(group, _)| *group);
-        for (group, state) in states {
-            self.open.as_mut().expect("a batch is open").push_hard_state(group, state);
+    /// Writes the latest hard state and the newest snapshot marks of every group forward, in order of the groups.
+    fn carry_forward(&mut self) {
+        let open = self.open.as_mut().expect("a batch is open");
+        let mut groups: Vec<_> = self.groups.iter().collect();
+        groups.sort_unstable_by_key(|(group, _)| **group);
+        for (group, known) in &groups {
+            known.marks.iter().for_each(|mark| open.push_snapshot_mark(**group, mark, true));
+        }
+        for (group, known) in groups {
+            if let Some(state) = known.hard_state {
+                open.push_hard_state(*group, state);
+            }
         }
     }
 
@@ -319,14 +349,14 @@ impl<D: Disk> Wal<D> {
     }
 
     /// What the open batch reports about a group.
-    fn summary(&mut self, group: u32) -> &mut Durable {
+    pub(crate) fn summary(&mut self, group: u32) -> &mut Durable {
         self.marks = 0;
         let open = self.open.as_mut().expect("a batch is open");
         let sequence = open.place.sequence;
         let index = self.groups.entry(group).or_default();
         if index.summary.0 != sequence {
             index.summary = (sequence, open.durables.len() as u32);
-            open.durables.push(Durable { sequence, group, entry: None, hard_state: None });
+            open.durables.push(Durable { sequence, group, entry: None, hard_state: None, snapshot: None });
         }
         &mut open.durables[index.summary.1 as usize]
     }
@@ -335,9 +365,6 @@ impl<D: Disk> Wal<D> {
     fn install(&mut self, group: u32, term: u64, index: u64, location: Location) -> Accepted {
         let newest = self.segments.newest_id();
         let known = self.groups.entry(group).or_default();
-        if known.first == 0 {
-            known.first = index;
-        }
         while known.next() > index {
             let replaced = known.locations.pop_back().expect("the log is that long");
             self.segments.remove_live(replaced.segment_id(newest));

@@ -9,6 +9,8 @@
 use std::fmt;
 use std::rc::Rc;
 
+use crate::snapshots::SnapshotName;
+
 /// Names one operation; never used twice by one WAL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
@@ -20,6 +22,33 @@ pub struct FileNumber(pub u32);
 impl fmt::Display for FileNumber {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{:04}.segment", self.0)
+    }
+}
+
+/// Any file of a WAL's folder that operations are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FileName {
+    /// A segment of the log.
+    Segment(FileNumber),
+    /// A finished snapshot.
+    Snapshot(SnapshotName),
+    /// A snapshot that is being written.
+    Part(SnapshotName),
+}
+
+impl From<FileNumber> for FileName {
+    fn from(file: FileNumber) -> Self {
+        Self::Segment(file)
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Segment(file) => file.fmt(formatter),
+            Self::Snapshot(snapshot) => snapshot.fmt(formatter),
+            Self::Part(snapshot) => write!(formatter, "{snapshot}{}", crate::snapshots::PART_SUFFIX),
+        }
     }
 }
 
@@ -60,6 +89,50 @@ pub enum DiskOperation<B> {
         /// Its size.
         bytes: u64,
     },
+    /// Write a piece of a part file. The one at 0 creates the file, or empties what is there. Nothing is promised to be
+    /// durable yet.
+    WriteSnapshot {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// Which snapshot.
+        snapshot: SnapshotName,
+        /// First byte in the file, a multiple of the block size: the end of the pieces before.
+        offset: u64,
+        /// The bytes.
+        buffer: Rc<B>,
+        /// `buffer`'s length, a multiple of the block size.
+        length: usize,
+    },
+    /// Flush a part file, check that it has this size, give it its final name (in place of a file of that name) and flush
+    /// the folder.
+    FinishSnapshot {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// Which snapshot.
+        snapshot: SnapshotName,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Read whole blocks of a finished file.
+    ReadSnapshot {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// Which snapshot.
+        snapshot: SnapshotName,
+        /// First byte, a multiple of the block size.
+        offset: u64,
+        /// A multiple of the block size.
+        length: usize,
+    },
+    /// Remove a file and flush the folder. That it is not there is no error.
+    RemoveSnapshot {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// Which snapshot.
+        snapshot: SnapshotName,
+        /// The part file instead of the finished one.
+        part: bool,
+    },
 }
 
 impl<B> DiskOperation<B> {
@@ -67,7 +140,13 @@ impl<B> DiskOperation<B> {
     #[must_use]
     pub fn ticket(&self) -> Ticket {
         match self {
-            Self::Write { ticket, .. } | Self::Read { ticket, .. } | Self::CreateSegment { ticket, .. } => *ticket,
+            Self::Write { ticket, .. }
+            | Self::Read { ticket, .. }
+            | Self::CreateSegment { ticket, .. }
+            | Self::WriteSnapshot { ticket, .. }
+            | Self::FinishSnapshot { ticket, .. }
+            | Self::ReadSnapshot { ticket, .. }
+            | Self::RemoveSnapshot { ticket, .. } => *ticket,
         }
     }
 }
@@ -75,12 +154,16 @@ impl<B> DiskOperation<B> {
 /// What a finished operation yields.
 #[derive(Debug)]
 pub enum Done<B> {
-    /// The bytes are durable.
+    /// The bytes are durable; those of a snapshot's piece are merely written.
     Written,
     /// The bytes that were read.
     Read(B),
     /// The segment file is there, durable, full of zeros.
     Created,
+    /// The snapshot stands under its final name, durable.
+    Finished,
+    /// The file is not there, durably.
+    Removed,
 }
 
 /// Why an operation failed.
@@ -95,7 +178,7 @@ pub enum DiskError {
         /// What was done.
         operation: &'static str,
         /// To which file.
-        file: FileNumber,
+        file: FileName,
         /// The operating system's number, 0 if it gave none.
         errno: i32,
         /// The operating system's words.
@@ -107,7 +190,7 @@ pub enum DiskError {
         /// What was done.
         operation: &'static str,
         /// To which file.
-        file: FileNumber,
+        file: FileName,
         /// Bytes that were transferred.
         done: u64,
         /// Bytes that were asked.

@@ -4,6 +4,7 @@
 
 use crate::disk::DiskError;
 use crate::record::RecordError;
+use crate::snapshots::SnapshotName;
 
 /// Why a call on the WAL did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,15 +46,44 @@ pub enum WalError {
         /// The first index that may come.
         next: u64,
     },
-    /// An entry lies before the reclaimed prefix of its group.
-    #[error("entry {index} of group {group} was reclaimed, its log begins at {first}")]
-    Reclaimed {
+    /// An entry is in a snapshot already: it is committed, and cannot be written again.
+    #[error("entry {index} of group {group} is in its snapshot, which covers all up to {covered}")]
+    Covered {
         /// The group.
         group: u32,
         /// The entry.
         index: u64,
+        /// What the newest mark covers.
+        covered: u64,
+    },
+    /// A snapshot mark does not fit what the log holds of its group.
+    #[error(
+        "a snapshot of group {group} up to entry {index} does not fit its log, which holds entries {first} to {last} \
+         and whose newest snapshot covers all up to {covered}"
+    )]
+    SnapshotMark {
+        /// The group.
+        group: u32,
+        /// The last entry the snapshot covers.
+        index: u64,
         /// The first index of the log.
         first: u64,
+        /// The last index of the log, `first - 1` if it holds none.
+        last: u64,
+        /// What the newest mark covers, 0 if there is none.
+        covered: u64,
+    },
+    /// Entries were to be reclaimed that no snapshot covers.
+    #[error(
+        "entries of group {group} below {before_index} cannot be reclaimed: its snapshots cover only up to {covered}"
+    )]
+    NotCovered {
+        /// The group.
+        group: u32,
+        /// Entries below this should go.
+        before_index: u64,
+        /// What the newest mark covers, 0 if there is none.
+        covered: u64,
     },
     /// Bytes given as a record are none.
     #[error("not a record: {0}")]
@@ -110,4 +140,60 @@ pub enum ReadError {
         /// What is wrong with it.
         error: RecordError,
     },
+}
+
+/// Why an operation on a snapshot's file was not begun. None of these touches the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// Too much is under way; the same call may succeed when something has ended.
+    #[error("{snapshot}: another operation on it, or as many on others as may be, are under way")]
+    Busy {
+        /// The snapshot.
+        snapshot: SnapshotName,
+    },
+    /// The piece is empty, too long, or not of whole blocks.
+    #[error("{snapshot}: a piece of {bytes} bytes at byte {offset} is not 1 to {bytes_max} bytes in whole blocks")]
+    Piece {
+        /// The snapshot.
+        snapshot: SnapshotName,
+        /// Where it begins.
+        offset: u64,
+        /// Its length.
+        bytes: usize,
+        /// The longest there may be.
+        bytes_max: usize,
+    },
+    /// The piece does not follow the ones before, or the file to be finished is not being written.
+    #[error("{snapshot}: the next piece begins at byte {expected}, not at {offset}")]
+    Order {
+        /// The snapshot.
+        snapshot: SnapshotName,
+        /// Where it begins.
+        offset: u64,
+        /// Where the pieces so far end.
+        expected: u64,
+    },
+    /// One of its operations failed: remove it, or begin again at byte 0.
+    #[error("{snapshot}: an earlier operation on it failed")]
+    Failed {
+        /// The snapshot.
+        snapshot: SnapshotName,
+    },
+    /// A mark names the file, or one that would replace it is not durable yet.
+    #[error("{snapshot}: the log still needs it")]
+    Needed {
+        /// The snapshot.
+        snapshot: SnapshotName,
+    },
+    /// The write-ahead log is poisoned; the process must end.
+    #[error("the write-ahead log failed")]
+    Poisoned,
+}
+
+impl SnapshotError {
+    /// The same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Busy { .. })
+    }
 }

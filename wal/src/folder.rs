@@ -12,6 +12,7 @@ use crate::batch;
 use crate::disk::FileNumber;
 use crate::glommio::{OpenError, io_error};
 use crate::recovery::{Recovery, RecoveryError};
+use crate::snapshots::{PART_SUFFIX, SnapshotFile, SnapshotName};
 
 const LOCK_NAME: &str = "wal.lock";
 const PROBE_NAME: &str = "wal.probe";
@@ -74,6 +75,23 @@ pub(crate) fn has_segments(directory: &Path) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// The finished snapshot files, and the names of those that are being written, both in order.
+pub(crate) fn snapshots(directory: &Path) -> io::Result<(Vec<SnapshotFile>, Vec<SnapshotName>)> {
+    let (mut finished, mut parts) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let file_name = entry.file_name();
+        let Some(file_name) = file_name.to_str() else { continue };
+        if let Some(name) = SnapshotName::parse(file_name) {
+            finished.push(SnapshotFile { name, bytes: entry.metadata()?.len() });
+        }
+        parts.extend(file_name.strip_suffix(PART_SUFFIX).and_then(SnapshotName::parse));
+    }
+    finished.sort_unstable();
+    parts.sort_unstable();
+    Ok((finished, parts))
 }
 
 /// The file behind the `counted` ones may be half made, but nothing was written to it.

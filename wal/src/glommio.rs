@@ -18,11 +18,13 @@ use ::glommio::io::{Directory, DmaFile, OpenOptions, ReadResult};
 use ::glommio::{GlommioError, allocate_dma_buffer_global};
 
 use crate::config::ValidConfig;
-use crate::disk::{Disk, DiskCompletion, DiskError, DiskOperation, Done, FileNumber};
+use crate::disk::{Disk, DiskCompletion, DiskError, DiskOperation, Done, FileName, FileNumber};
 use crate::folder;
 use crate::meta::{self, Meta};
 use crate::record::{RecordError, RecordView};
 use crate::recovery::{Recovered, Recovery, RecoveryError};
+use crate::snapshots::SnapshotFile;
+use crate::snapshots::glommio::SnapshotFolder;
 
 pub use crate::folder::file_system_of;
 
@@ -122,7 +124,7 @@ pub(crate) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::
     move |error| OpenError::Io { operation, path: path.to_owned(), error }
 }
 
-fn glommio_error(operation: &'static str, path: &Path) -> impl FnOnce(GlommioError<()>) -> OpenError {
+pub(crate) fn glommio_error(operation: &'static str, path: &Path) -> impl FnOnce(GlommioError<()>) -> OpenError {
     move |error| OpenError::Io { operation, path: path.to_owned(), error: error.into() }
 }
 
@@ -155,7 +157,8 @@ impl Completions {
 
 struct Folder {
     path: PathBuf,
-    handle: Directory,
+    handle: Rc<Directory>,
+    snapshots: SnapshotFolder,
     config: ValidConfig,
     flush_method: FlushMethod,
     files: RefCell<Vec<Rc<DmaFile>>>,
@@ -192,9 +195,10 @@ pub async fn open(
     }
     let lock = folder::lock(directory)?;
     folder::check_direct_io(directory)?;
-    let handle = Directory::open(directory).await.map_err(glommio_error("open the folder", directory))?;
+    let handle = Rc::new(Directory::open(directory).await.map_err(glommio_error("open the folder", directory))?);
     let opened = Folder {
         path: directory.clone(),
+        snapshots: SnapshotFolder::new(directory.clone(), Rc::clone(&handle)),
         handle,
         config: config.clone(),
         flush_method,
@@ -208,11 +212,13 @@ pub async fn open(
     }
     opened.open_segments(file_count).await?;
     opened.make_first_segments().await?;
-    let recovered = opened.recover().await?;
+    let snapshots = opened.snapshots.clear_parts().await?;
+    let recovered = opened.recover(snapshots).await?;
     Ok(Opened { disk: GlommioDisk(Rc::new(opened)), recovered })
 }
 
-fn disk_error(operation: &'static str, file: FileNumber, error: GlommioError<()>) -> DiskError {
+pub(crate) fn disk_error(operation: &'static str, file: impl Into<FileName>, error: GlommioError<()>) -> DiskError {
+    let file = file.into();
     // Before the conversion: an `io::Error` made from an enhanced one has lost the number.
     let errno = error.raw_os_error();
     let error: io::Error = error.into();
@@ -220,6 +226,10 @@ fn disk_error(operation: &'static str, file: FileNumber, error: GlommioError<()>
         Some(libc::ENOSPC | libc::EDQUOT) => DiskError::NoSpace,
         errno => DiskError::Io { operation, file, errno: errno.unwrap_or(0), message: error.to_string() },
     }
+}
+
+pub(crate) fn short(operation: &'static str, file: impl Into<FileName>, done: u64, expected: u64) -> DiskError {
+    DiskError::Short { operation, file: file.into(), done, expected }
 }
 
 impl Folder {
@@ -353,7 +363,7 @@ impl Folder {
             }
             let done = made.write_rc_at(Rc::clone(&zeros), offset).await.map_err(failed("write zeros to"))? as u64;
             if done != length {
-                return Err(DiskError::Short { operation: "write zeros", file, done, expected: length });
+                return Err(short("write zeros", file, done, length));
             }
             offset += length;
         }
@@ -379,9 +389,10 @@ impl Folder {
     }
 
     /// Reads all segments from the device, one at a time, and decides what the log is.
-    async fn recover(&self) -> Result<Recovered, OpenError> {
+    async fn recover(&self, snapshots: Vec<SnapshotFile>) -> Result<Recovered, OpenError> {
         let file_count = self.files.borrow().len() as u32;
         let mut recovery = Recovery::new(&self.config, file_count);
+        snapshots.into_iter().for_each(|file| recovery.snapshot(file));
         let mut image = Vec::with_capacity(self.config.segment_bytes as usize);
         for number in 0..file_count {
             let file = FileNumber(number);
@@ -404,7 +415,7 @@ impl Folder {
         let done =
             handle.write_rc_at(Rc::clone(bytes), offset).await.map_err(|error| disk_error("write", file, error))?;
         if done != length {
-            return Err(DiskError::Short { operation: "write", file, done: done as u64, expected: length as u64 });
+            return Err(short("write", file, done as u64, length as u64));
         }
         if self.flush_method == FlushMethod::Fdatasync {
             handle.fdatasync().await.map_err(|error| disk_error("flush", file, error))?;
@@ -416,8 +427,7 @@ impl Folder {
         let handle = Rc::clone(&self.files.borrow()[file.0 as usize]);
         let read = handle.read_at_aligned(offset, length).await.map_err(|error| disk_error("read", file, error))?;
         if read.len() != length {
-            let (done, expected) = (read.len() as u64, length as u64);
-            return Err(DiskError::Short { operation: "read", file, done, expected });
+            return Err(short("read", file, read.len() as u64, length as u64));
         }
         Ok(Done::Read(Buffer::Read(read)))
     }
@@ -482,6 +492,18 @@ impl Disk for GlommioDisk {
                 }
                 DiskOperation::Read { file, offset, length, .. } => folder.read(file, offset, length).await,
                 DiskOperation::CreateSegment { file, .. } => folder.create_segment(file).await.map(|()| Done::Created),
+                DiskOperation::WriteSnapshot { snapshot, offset, buffer, .. } => {
+                    folder.snapshots.write(snapshot, offset, buffer).await.map(|()| Done::Written)
+                }
+                DiskOperation::FinishSnapshot { snapshot, bytes, .. } => {
+                    folder.snapshots.finish(snapshot, bytes).await.map(|()| Done::Finished)
+                }
+                DiskOperation::ReadSnapshot { snapshot, offset, length, .. } => {
+                    folder.snapshots.read(snapshot, offset, length).await.map(|read| Done::Read(Buffer::Read(read)))
+                }
+                DiskOperation::RemoveSnapshot { snapshot, part, .. } => {
+                    folder.snapshots.remove(snapshot, part).await.map(|()| Done::Removed)
+                }
             };
             folder.completions.push(DiskCompletion { ticket, result });
         })

@@ -10,10 +10,11 @@ use std::rc::Rc;
 
 use ringraft_raft::mutants::{Mutant, is_active};
 
-use crate::disk::{Disk, DiskCompletion, DiskError, DiskOperation, Done};
+use crate::disk::{Disk, DiskCompletion, DiskError, DiskOperation, Done, FileNumber};
 use crate::error::WalError;
 use crate::open_batch::Durable;
 use crate::reader::ReadDone;
+use crate::snapshots::SnapshotDone;
 use crate::wal::Wal;
 
 /// Ticks without a new record after which a log is idle.
@@ -21,6 +22,15 @@ const IDLE_TICKS: u32 = 3;
 
 /// Marks behind an idle log: with two, damage of the last record and of one mark is still told from a torn write.
 const IDLE_MARKS: u32 = 2;
+
+/// The end of something the host asked for.
+#[derive(Debug)]
+pub enum Completed<B> {
+    /// A read of entries.
+    Read(ReadDone),
+    /// An operation on a snapshot file.
+    Snapshot(SnapshotDone<B>),
+}
 
 impl<D: Disk> Wal<D> {
     /// Hands what waits to the disk, as far as the number of flushes in flight allows: closed batches first, then the open
@@ -76,8 +86,8 @@ impl<D: Disk> Wal<D> {
         true
     }
 
-    /// Takes the end of a disk operation. What became durable is added to `out`, in batch order; the end of a read is
-    /// returned. New operations may be handed to the disk.
+    /// Takes the end of a disk operation. What became durable is added to `out`, in batch order; the end of a read, or of an
+    /// operation on a snapshot file, is returned. New operations may be handed to the disk.
     ///
     /// # Errors
     /// A write failed, now or before: the WAL is poisoned.
@@ -86,8 +96,11 @@ impl<D: Disk> Wal<D> {
         completion: DiskCompletion<D::Buffer>,
         out: &mut Vec<Durable>,
         disk: &mut D,
-    ) -> Result<Option<ReadDone>, WalError> {
+    ) -> Result<Option<Completed<D::Buffer>>, WalError> {
         let DiskCompletion { ticket, result } = completion;
+        if let Some(snapshot) = self.snapshot_files.ended(ticket, &result) {
+            return Ok(Some(Completed::Snapshot(SnapshotDone { ticket, snapshot, result })));
+        }
         if let Some((creating, file)) = self.segments.creating
             && creating == ticket
         {
@@ -105,10 +118,11 @@ impl<D: Disk> Wal<D> {
         if self.reader.knows(ticket) {
             let buffer = match result {
                 Ok(Done::Read(buffer)) => Ok(buffer),
-                Ok(_) => Err(DiskError::Short { operation: "read", file: crate::FileNumber(0), done: 0, expected: 0 }),
+                Ok(_) => Err(DiskError::Short { operation: "read", file: FileNumber(0).into(), done: 0, expected: 0 }),
                 Err(error) => Err(error),
             };
-            return Ok(self.read_completed(ticket, buffer.as_ref().map(AsRef::as_ref)));
+            let read = self.read_completed(ticket, buffer.as_ref().map(AsRef::as_ref));
+            return Ok(read.map(Completed::Read));
         }
         let in_flight =
             self.batches.iter_mut().rev().filter(|batch| batch.ticket == Some(ticket)).find(|batch| !batch.done);
@@ -169,7 +183,7 @@ impl<D: Disk> Wal<D> {
             return;
         }
         let ticket = self.take_ticket();
-        let file = crate::FileNumber(self.segments.file_count());
+        let file = FileNumber(self.segments.file_count());
         self.segments.creating = Some((ticket, file));
         disk.submit(DiskOperation::CreateSegment { ticket, file, bytes: self.config.segment_bytes });
     }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::record::HardState;
+use crate::record::{HardState, SnapshotMark};
 
 /// Where one record is. 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,21 +68,37 @@ impl Location {
     }
 }
 
-/// The live entries and the latest hard state of one group.
-#[derive(Debug, Default)]
+/// The live entries, the latest hard state and the newest snapshot marks of one group.
+#[derive(Debug)]
 pub(crate) struct GroupIndex {
-    /// Index of the first location, or of the next entry if there is none; 0 before anything is known.
+    /// Index of the first location, or of the next entry if there is none.
     pub(crate) first: u64,
     pub(crate) locations: VecDeque<Location>,
     pub(crate) hard_state: Option<HardState>,
+    /// Oldest first.
+    pub(crate) marks: Vec<SnapshotMark>,
+    /// Batch of the newest mark.
+    pub(crate) mark_sequence: u64,
     /// Batch and place of this group's summary in the open batch.
     pub(crate) summary: (u64, u32),
 }
 
+impl Default for GroupIndex {
+    fn default() -> Self {
+        let (locations, marks) = (VecDeque::new(), Vec::new());
+        Self { first: 1, locations, hard_state: None, marks, mark_sequence: 0, summary: (0, 0) }
+    }
+}
+
 impl GroupIndex {
-    /// Index behind the last entry; 0 if any may come.
+    /// Index behind the last entry.
     pub(crate) fn next(&self) -> u64 {
         self.first + self.locations.len() as u64
+    }
+
+    /// The last entry that the newest snapshot mark covers, 0 if there is none.
+    pub(crate) fn covered(&self) -> u64 {
+        self.marks.last().map_or(0, |mark| mark.index)
     }
 
     pub(crate) fn get(&self, index: u64) -> Option<&Location> {

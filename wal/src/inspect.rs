@@ -12,9 +12,10 @@ use crate::config::{Config, Identity, ValidConfig};
 use crate::disk::FileNumber;
 use crate::folder;
 use crate::meta::{self, Meta};
-use crate::record::{HardState, Kind};
+use crate::record::{HardState, Kind, RecordView, SnapshotMark};
 use crate::recovery::scan::{self, SegmentScan};
 use crate::recovery::{Note, Recovery, RecoveryError};
+use crate::snapshots::SnapshotFile;
 
 /// What to show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,6 +76,8 @@ pub struct GroupReport {
     pub bytes: u64,
     /// The latest hard state.
     pub hard_state: Option<HardState>,
+    /// The newest two snapshot marks, oldest first.
+    pub marks: Vec<SnapshotMark>,
 }
 
 /// What [`verify`] found.
@@ -90,6 +93,8 @@ pub struct Report {
     pub files: u32,
     /// Each file.
     pub segments: Vec<SegmentReport>,
+    /// The finished snapshot files.
+    pub snapshots: Vec<SnapshotFile>,
     /// Each group; empty if there is an error.
     pub groups: Vec<GroupReport>,
     /// The last batch of the log.
@@ -163,6 +168,7 @@ pub fn verify(directory: &Path) -> Result<Report, InspectError> {
         segment_bytes: meta.segment_bytes,
         files: meta.file_count,
         segments: Vec::new(),
+        snapshots: folder::snapshots(directory).map_err(failed(directory))?.0,
         groups: Vec::new(),
         last_sequence: 0,
         notes: Vec::new(),
@@ -170,6 +176,7 @@ pub fn verify(directory: &Path) -> Result<Report, InspectError> {
     };
     report.error = folder::uncounted(directory, meta.file_count).map_err(failed(directory))?;
     let mut recovery = Recovery::new(&config, meta.file_count);
+    report.snapshots.iter().for_each(|file| recovery.snapshot(*file));
     for number in 0..meta.file_count {
         let file = FileNumber(number);
         let image = match read_segment(directory, &meta, file) {
@@ -224,6 +231,7 @@ fn group_report(group: u32, found: &crate::RecoveredGroup) -> GroupReport {
         last_term: last.map_or(0, |last| last.term),
         bytes: found.entries.iter().map(|entry| u64::from(entry.length)).sum(),
         hard_state: found.hard_state,
+        marks: found.marks.clone(),
     }
 }
 
@@ -303,7 +311,7 @@ fn dump_records(options: &DumpOptions, body: &[u8], start: usize, out: &mut dyn 
             Err(error) => return writeln!(out, "  {at:>12}    {error}"),
         };
         offset += consumed;
-        let tagged = matches!(view.kind, Kind::Entry | Kind::HardState);
+        let tagged = matches!(view.kind, Kind::Entry | Kind::HardState | Kind::SnapshotMark);
         if options.group.is_some_and(|group| !tagged || group != view.group) {
             continue;
         }
@@ -328,7 +336,21 @@ fn dump_records(options: &DumpOptions, body: &[u8], start: usize, out: &mut dyn 
                 writeln!(out, "  {at:>12}    seal: {} continues as segment {segment}", FileNumber(file))?;
             }
             Kind::Pad => writeln!(out, "  {at:>12}    filler of {consumed} bytes")?,
+            Kind::SnapshotMark => dump_snapshot_mark(&view, at, out)?,
         }
     }
     Ok(())
+}
+
+fn dump_snapshot_mark(view: &RecordView<'_>, at: usize, out: &mut dyn Write) -> io::Result<()> {
+    let Ok(mark) = crate::record::snapshot_mark(view) else {
+        return writeln!(out, "  {at:>12}    a snapshot mark that cannot be read");
+    };
+    let replaces = if mark.replaces_log { ", replaces the log" } else { "" };
+    let carried = if view.flags & crate::record::FLAG_CARRIED == 0 { "" } else { " (carried)" };
+    writeln!(
+        out,
+        "  {at:>12}    snapshot mark group {} term {} index {}: {} bytes, state {:016x}{replaces}{carried}",
+        view.group, mark.term, mark.index, mark.file_bytes, mark.state_hash
+    )
 }

@@ -13,7 +13,7 @@
 //!
 //! The format and the decisions of recovery are in `FORMAT.md`. [`Wal`] decides and never waits; a [`Disk`] does. The
 //! parts: [`record`] and [`batch`] are the bytes, [`recovery`] reads them, [`glommio`] and [`mem`] are the disks,
-//! [`inspect`] shows a folder to people.
+//! [`snapshots`] are the marks and files of state, [`inspect`] shows a folder to people.
 //!
 //! The host's duties:
 //! 1. recover ([`recovery::Recovery`], or [`glommio::open`] which does it), then [`Wal::new`];
@@ -43,13 +43,16 @@ mod reclaim;
 pub mod record;
 pub mod recovery;
 mod segments;
+pub mod snapshots;
 mod wal;
 
 pub use config::{Config, ConfigError, Identity, ValidConfig};
-pub use disk::{Disk, DiskCompletion, DiskError, DiskOperation, Done, FileNumber, Ticket};
-pub use error::{ReadError, WalError};
+pub use disk::{Disk, DiskCompletion, DiskError, DiskOperation, Done, FileName, FileNumber, Ticket};
+pub use error::{ReadError, SnapshotError, WalError};
+pub use group_commit::Completed;
 pub use open_batch::Durable;
 pub use reader::{ReadDone, ReadTicket};
-pub use record::HardState;
+pub use record::{HardState, SnapshotMark};
 pub use recovery::{Recovered, RecoveredEntry, RecoveredGroup, Recovery, RecoveryError};
+pub use snapshots::{SnapshotDone, SnapshotFile, SnapshotName};
 pub use wal::{Accepted, EntryBytes, Stats, Wal};

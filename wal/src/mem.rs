@@ -9,11 +9,12 @@
 use std::collections::BTreeMap;
 
 use crate::config::ValidConfig;
-use crate::disk::{Disk, DiskCompletion, DiskError, DiskOperation, Done, FileNumber};
+use crate::disk::{Disk, DiskCompletion, DiskError, DiskOperation, Done, FileName, FileNumber};
 use crate::error::WalError;
+use crate::group_commit::Completed;
 use crate::open_batch::Durable;
-use crate::reader::ReadDone;
 use crate::recovery::{Recovered, Recovery, RecoveryError};
+use crate::snapshots::{SnapshotFile, SnapshotName};
 use crate::wal::Wal;
 
 /// Memory of a [`MemDisk`].
@@ -41,6 +42,8 @@ pub enum Survival {
 #[derive(Debug, Default)]
 pub struct MemDisk {
     files: BTreeMap<FileNumber, Vec<u8>>,
+    snapshots: BTreeMap<SnapshotName, Vec<u8>>,
+    parts: BTreeMap<SnapshotName, Vec<u8>>,
     pending: Vec<DiskOperation<MemBuffer>>,
     block_bytes: usize,
     /// Files there may be; making more fails with [`DiskError::NoSpace`].
@@ -53,7 +56,7 @@ impl MemDisk {
     pub fn new(config: &ValidConfig, files: u32) -> Self {
         let zeros = vec![0; config.segment_bytes as usize];
         let files = (0..files).map(|number| (FileNumber(number), zeros.clone())).collect();
-        Self { files, pending: Vec::new(), block_bytes: config.block_bytes, files_max: None }
+        Self { files, block_bytes: config.block_bytes, ..Self::default() }
     }
 
     /// Operations that did not end yet, oldest first.
@@ -73,6 +76,23 @@ impl MemDisk {
         &mut self.files
     }
 
+    /// The finished snapshot files.
+    #[must_use]
+    pub fn snapshots(&self) -> &BTreeMap<SnapshotName, Vec<u8>> {
+        &self.snapshots
+    }
+
+    /// The finished snapshot files, to be damaged or put there.
+    pub fn snapshots_mut(&mut self) -> &mut BTreeMap<SnapshotName, Vec<u8>> {
+        &mut self.snapshots
+    }
+
+    /// The snapshots that are being written.
+    #[must_use]
+    pub fn parts(&self) -> &BTreeMap<SnapshotName, Vec<u8>> {
+        &self.parts
+    }
+
     /// Ends a pending operation the way a sound disk does.
     ///
     /// # Panics
@@ -90,6 +110,24 @@ impl MemDisk {
                 let bytes = &self.files[&file][offset as usize..offset as usize + length];
                 Ok(Done::Read(MemBuffer(bytes.to_vec())))
             }
+            DiskOperation::WriteSnapshot { snapshot, offset, buffer, length, .. } => {
+                let part = self.parts.entry(snapshot).or_default();
+                part.resize(offset as usize, 0);
+                part.extend_from_slice(&(*buffer).as_ref()[..length]);
+                Ok(Done::Written)
+            }
+            DiskOperation::FinishSnapshot { snapshot, bytes, .. } => self.finish_snapshot(snapshot, bytes),
+            DiskOperation::ReadSnapshot { snapshot, offset, length, .. } => {
+                self.read_snapshot(snapshot, offset, length)
+            }
+            DiskOperation::RemoveSnapshot { snapshot, part, .. } => {
+                if part {
+                    self.parts.remove(&snapshot)
+                } else {
+                    self.snapshots.remove(&snapshot)
+                };
+                Ok(Done::Removed)
+            }
             DiskOperation::CreateSegment { file, bytes, .. } => {
                 if self.files_max.is_some_and(|files_max| file.0 >= files_max) {
                     Err(DiskError::NoSpace)
@@ -102,6 +140,29 @@ impl MemDisk {
         DiskCompletion { ticket, result }
     }
 
+    fn finish_snapshot(&mut self, snapshot: SnapshotName, bytes: u64) -> Result<Done<MemBuffer>, DiskError> {
+        let part = self.parts.remove(&snapshot).unwrap_or_default();
+        let done = part.len() as u64;
+        if done != bytes {
+            let file = FileName::Part(snapshot);
+            return Err(DiskError::Short { operation: "finish", file, done, expected: bytes });
+        }
+        self.snapshots.insert(snapshot, part);
+        Ok(Done::Finished)
+    }
+
+    fn read_snapshot(&self, snapshot: SnapshotName, offset: u64, length: usize) -> Result<Done<MemBuffer>, DiskError> {
+        let bytes = self.snapshots.get(&snapshot).map_or(&[][..], Vec::as_slice);
+        let found = bytes.get(offset as usize..).unwrap_or_default();
+        match found.get(..length) {
+            Some(found) => Ok(Done::Read(MemBuffer(found.to_vec()))),
+            None => {
+                let (file, done) = (FileName::Snapshot(snapshot), found.len() as u64);
+                Err(DiskError::Short { operation: "read", file, done, expected: length as u64 })
+            }
+        }
+    }
+
     /// Ends a pending operation with an error; nothing of it reaches the medium.
     ///
     /// # Panics
@@ -111,17 +172,17 @@ impl MemDisk {
         DiskCompletion { ticket, result: Err(error) }
     }
 
-    /// Ends all operations, oldest first, and those they lead to; gathers what became durable and what was read.
+    /// Ends all operations, oldest first, and those they lead to; gathers what became durable and what the host asked for.
     ///
     /// # Errors
     /// What [`Wal::complete`] says.
-    pub fn run(&mut self, wal: &mut Wal<Self>, out: &mut Vec<Durable>) -> Result<Vec<ReadDone>, WalError> {
-        let mut reads = Vec::new();
+    pub fn run(&mut self, wal: &mut Wal<Self>, out: &mut Vec<Durable>) -> Result<Vec<Completed<MemBuffer>>, WalError> {
+        let mut completed = Vec::new();
         while !self.pending.is_empty() {
             let completion = self.finish(0);
-            reads.extend(wal.complete(completion, out, self)?);
+            completed.extend(wal.complete(completion, out, self)?);
         }
-        Ok(reads)
+        Ok(completed)
     }
 
     /// The unfinished writes' blocks, in the order of submission: file and block.
@@ -139,7 +200,8 @@ impl MemDisk {
     }
 
     /// The disk as it is after a crash. `keep` is asked for each unfinished block in the order of
-    /// [`MemDisk::unsynced_blocks`]. Files being made are not there afterwards.
+    /// [`MemDisk::unsynced_blocks`]. Files being made, finished or removed are as before; part files are gone, as the next
+    /// start removes them whatever is in them.
     #[must_use]
     pub fn crash(&self, keep: &mut dyn FnMut(FileNumber, u64) -> Survival) -> Self {
         let mut files = self.files.clone();
@@ -156,7 +218,8 @@ impl MemDisk {
                 target[at..at + bytes].copy_from_slice(&(**buffer).as_ref()[start..start + bytes]);
             }
         }
-        Self { files, pending: Vec::new(), block_bytes: self.block_bytes, files_max: self.files_max }
+        let (snapshots, parts, pending) = (self.snapshots.clone(), BTreeMap::new(), Vec::new());
+        Self { files, snapshots, parts, pending, block_bytes: self.block_bytes, files_max: self.files_max }
     }
 
     /// Recovers from the files.
@@ -168,6 +231,9 @@ impl MemDisk {
         let mut recovery = Recovery::new(config, count);
         for (file, image) in &self.files {
             recovery.segment(*file, image)?;
+        }
+        for (name, bytes) in &self.snapshots {
+            recovery.snapshot(SnapshotFile { name: *name, bytes: bytes.len() as u64 });
         }
         recovery.finish()
     }

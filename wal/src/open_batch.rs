@@ -8,11 +8,12 @@
 
 use std::rc::Rc;
 
+use crate::append::Purpose;
 use crate::batch::{self, BatchHeader, FLAG_FIRST, HEADER_BYTES, VERSION};
 use crate::buffers::Buffers;
 use crate::disk::{Disk, FileNumber};
 use crate::index::Location;
-use crate::record::{self, HARD_STATE_BYTES, HardState, RecordHeader};
+use crate::record::{self, HARD_STATE_BYTES, HardState, RecordHeader, SNAPSHOT_MARK_BYTES, SnapshotMark};
 
 /// What became durable of one group with one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +22,13 @@ pub struct Durable {
     pub sequence: u64,
     /// The group.
     pub group: u32,
-    /// Term and index of the last entry of the group in the batch.
+    /// Term and index of the last entry of the group in the batch, behind a snapshot mark that replaces the log if there
+    /// is one.
     pub entry: Option<(u64, u64)>,
     /// Current term and vote, if the batch holds them.
     pub hard_state: Option<(u64, Option<u64>)>,
+    /// Index of the newest snapshot mark in the batch.
+    pub snapshot: Option<u64>,
 }
 
 /// Where a new batch stands and how far it may grow.
@@ -36,9 +40,21 @@ pub(crate) struct Place {
     pub(crate) block: u64,
     /// Blocks it may take at most.
     pub(crate) blocks_max: u64,
+    /// Blocks it may take when a hard state is added: some are left for snapshot marks when no segment is ready.
+    pub(crate) hard_state_blocks_max: u64,
     /// Blocks it may take when an entry is added: some are left for hard states when no segment is ready.
     pub(crate) entry_blocks_max: u64,
     pub(crate) submit_after: u64,
+}
+
+impl Place {
+    pub(crate) fn blocks_max_for(&self, purpose: Purpose) -> u64 {
+        match purpose {
+            Purpose::Entry => self.entry_blocks_max,
+            Purpose::HardState => self.hard_state_blocks_max,
+            Purpose::SnapshotMark => self.blocks_max,
+        }
+    }
 }
 
 /// The entry record that is being built at the end of the batch.
@@ -171,6 +187,13 @@ impl<D: Disk> OpenBatch<D> {
         record::write_hard_state(&mut self.bytes_mut()[start..], group, state, false);
         self.hard_states.push((group, start));
         self.used += HARD_STATE_BYTES;
+        self.record_count += 1;
+    }
+
+    pub(crate) fn push_snapshot_mark(&mut self, group: u32, mark: &SnapshotMark, carried: bool) {
+        let start = self.used;
+        record::write_snapshot_mark(&mut self.bytes_mut()[start..], group, mark, carried);
+        self.used += SNAPSHOT_MARK_BYTES;
         self.record_count += 1;
     }
 

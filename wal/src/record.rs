@@ -22,10 +22,15 @@ pub const LENGTH_MAX: usize = 16 << 20;
 pub(crate) const HARD_STATE_BYTES: usize = HEADER_BYTES + 16;
 /// Bytes of a seal record, header included.
 pub(crate) const SEAL_BYTES: usize = HEADER_BYTES + 16;
+/// Bytes of a snapshot mark record, header included.
+pub(crate) const SNAPSHOT_MARK_BYTES: usize = HEADER_BYTES + 24;
 /// This record is the second copy of a hard state.
 pub(crate) const FLAG_COPY: u8 = 1;
+/// This snapshot mark was written before, in an earlier segment.
+pub(crate) const FLAG_CARRIED: u8 = 2;
 
 const _: () = assert!(HEADER_BYTES.is_multiple_of(ALIGNMENT) && HARD_STATE_BYTES.is_multiple_of(ALIGNMENT));
+const _: () = assert!(SNAPSHOT_MARK_BYTES.is_multiple_of(ALIGNMENT));
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +44,8 @@ pub enum Kind {
     Seal = 3,
     /// Filler up to a block boundary.
     Pad = 4,
+    /// A snapshot of a group is durable in its file.
+    SnapshotMark = 5,
 }
 
 impl Kind {
@@ -48,6 +55,7 @@ impl Kind {
             2 => Some(Self::HardState),
             3 => Some(Self::Seal),
             4 => Some(Self::Pad),
+            5 => Some(Self::SnapshotMark),
             _ => None,
         }
     }
@@ -87,15 +95,15 @@ pub struct RecordHeader {
     pub length: u32,
     /// [`Kind`] as a byte.
     pub kind: u8,
-    /// Bit 0: second copy of a hard state.
+    /// Bit 0: second copy of a hard state. Bit 1: carried snapshot mark.
     pub flags: u8,
     /// Requests in an entry.
     pub count: u16,
     /// The group it belongs to.
     pub group: u32,
-    /// The entry's term, or the hard state's current term.
+    /// The term of the entry, or of the last one a snapshot covers, or the hard state's current term.
     pub term: u64,
-    /// The entry's index.
+    /// The index of the entry, or of the last one a snapshot covers.
     pub index: u64,
 }
 
@@ -117,15 +125,15 @@ impl RecordHeader {
 pub struct RecordView<'a> {
     /// What it is.
     pub kind: Kind,
-    /// Bit 0: second copy of a hard state.
+    /// Bit 0: second copy of a hard state. Bit 1: carried snapshot mark.
     pub flags: u8,
     /// Requests in an entry.
     pub count: u16,
     /// The group it belongs to.
     pub group: u32,
-    /// The entry's term, or the hard state's current term.
+    /// The term of the entry, or of the last one a snapshot covers, or the hard state's current term.
     pub term: u64,
-    /// The entry's index.
+    /// The index of the entry, or of the last one a snapshot covers.
     pub index: u64,
     /// The bytes behind the header.
     pub payload: &'a [u8],
@@ -287,6 +295,49 @@ pub(crate) fn hard_state(view: &RecordView<'_>) -> Result<HardState, RecordError
     }
     let voted_for = (view.payload[8] != 0).then(|| read_u64(view.payload, 0));
     Ok(HardState { current_term: view.term, voted_for })
+}
+
+/// What the log says of one snapshot of a group: its file is durable and covers all entries up to `index`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotMark {
+    /// Term of the last entry it covers.
+    pub term: u64,
+    /// Index of the last entry it covers.
+    pub index: u64,
+    /// Size of its file.
+    pub file_bytes: u64,
+    /// Hash of the state in it.
+    pub state_hash: u64,
+    /// What the group had in the log before is void: the snapshot came from the leader, and the next entry is the one
+    /// behind `index`.
+    pub replaces_log: bool,
+}
+
+/// Writes a snapshot mark record of [`SNAPSHOT_MARK_BYTES`].
+pub(crate) fn write_snapshot_mark(out: &mut [u8], group: u32, mark: &SnapshotMark, carried: bool) {
+    let body = &mut out[HEADER_BYTES..SNAPSHOT_MARK_BYTES];
+    body.fill(0);
+    body[0..8].copy_from_slice(&mark.file_bytes.to_le_bytes());
+    body[8..16].copy_from_slice(&mark.state_hash.to_le_bytes());
+    body[16] = u8::from(mark.replaces_log);
+    let flags = if carried { FLAG_CARRIED } else { 0 };
+    let (kind, term, index) = (Kind::SnapshotMark as u8, mark.term, mark.index);
+    finish(out, SNAPSHOT_MARK_BYTES, RecordHeader { crc32c: 0, length: 0, kind, flags, count: 0, group, term, index });
+}
+
+/// Reads a snapshot mark record.
+pub(crate) fn snapshot_mark(view: &RecordView<'_>) -> Result<SnapshotMark, RecordError> {
+    let sound = view.kind == Kind::SnapshotMark && view.payload.len() == 24 && view.index > 0 && view.payload[16] <= 1;
+    if !sound {
+        return Err(RecordError::Unexpected);
+    }
+    Ok(SnapshotMark {
+        term: view.term,
+        index: view.index,
+        file_bytes: read_u64(view.payload, 0),
+        state_hash: read_u64(view.payload, 8),
+        replaces_log: view.payload[16] == 1,
+    })
 }
 
 /// Reads a seal record: the next file and segment.

@@ -23,9 +23,10 @@ use crate::error::WalError;
 use crate::index::GroupIndex;
 use crate::open_batch::{ClosedBatch, Durable, OpenBatch};
 use crate::reader::Reader;
-use crate::record::HardState;
+use crate::record::{HardState, SnapshotMark};
 use crate::recovery::Recovered;
 use crate::segments::Segments;
+use crate::snapshots::SnapshotFiles;
 
 /// What an append returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +113,7 @@ pub struct Wal<D: Disk> {
     pub(crate) idle: (u64, u32),
     pub(crate) poison: Option<DiskError>,
     pub(crate) reader: Reader,
+    pub(crate) snapshot_files: SnapshotFiles,
     pub(crate) spare_durables: Vec<Vec<Durable>>,
     pub(crate) stats: Stats,
 }
@@ -125,12 +127,14 @@ impl<D: Disk> Wal<D> {
         for (group, found) in recovered.groups {
             let index: &mut GroupIndex = groups.entry(group).or_default();
             index.hard_state = found.hard_state;
-            index.first = found.entries.front().map_or(0, |entry| entry.index);
+            index.first = found.first_index();
+            index.marks = found.marks;
             for entry in found.entries {
                 segments.add_live(entry.location.segment_id(newest));
                 index.locations.push_back(entry.location);
             }
         }
+        segments.release_dead();
         let mut wal = Self {
             identity: config.identity().checksum(),
             buffers: Buffers::new(config.block_bytes),
@@ -151,6 +155,7 @@ impl<D: Disk> Wal<D> {
             idle: (0, 0),
             poison: None,
             reader: Reader::default(),
+            snapshot_files: SnapshotFiles::default(),
             spare_durables: Vec::new(),
             stats: Stats::default(),
         };
@@ -228,6 +233,12 @@ impl<D: Disk> Wal<D> {
     #[must_use]
     pub fn hard_state(&self, group: u32) -> Option<HardState> {
         self.groups.get(&group)?.hard_state
+    }
+
+    /// The newest two snapshot marks accepted for a group, oldest first.
+    #[must_use]
+    pub fn snapshot_marks(&self, group: u32) -> &[SnapshotMark] {
+        self.groups.get(&group).map_or(&[], |known| &known.marks)
     }
 
     /// Where the bytes of an entry are.

@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use common::{identity, payload};
 use glommio::{LocalExecutorBuilder, Placement};
-use ringraft_wal::glommio::{Completions, FlushMethod, GlommioDisk, OpenError, open};
-use ringraft_wal::{Config, Durable, EntryBytes, Identity, ReadDone, RecoveryError, ValidConfig, Wal, inspect};
+use ringraft_wal::glommio::{Buffer, Completions, FlushMethod, GlommioDisk, OpenError, open};
+use ringraft_wal::{
+    Completed, Config, Durable, EntryBytes, Identity, ReadDone, RecoveryError, SnapshotDone, ValidConfig, Wal, inspect,
+};
 
 fn run<T: 'static>(future: impl Future<Output = T> + 'static) -> T {
     let builder = LocalExecutorBuilder::new(Placement::Unbound).preempt_timer(Duration::from_secs(3600));
@@ -50,6 +52,7 @@ struct Host {
     woken: Rc<Cell<u64>>,
     durables: Vec<Durable>,
     reads: Vec<ReadDone>,
+    snapshots: Vec<SnapshotDone<Buffer>>,
 }
 
 impl Host {
@@ -60,7 +63,7 @@ impl Host {
         let opened = open(directory, &config(), method, completions.clone()).await?;
         let mut disk = opened.disk;
         let wal = Wal::new(config(), opened.recovered, &mut disk);
-        Ok(Self { disk, wal, completions, woken, durables: Vec::new(), reads: Vec::new() })
+        Ok(Self { disk, wal, completions, woken, durables: Vec::new(), reads: Vec::new(), snapshots: Vec::new() })
     }
 
     async fn pump(&mut self) {
@@ -69,7 +72,11 @@ impl Host {
             glommio::timer::sleep(Duration::from_micros(50)).await;
         }
         while let Some(completion) = self.completions.pop() {
-            self.reads.extend(self.wal.complete(completion, &mut self.durables, &mut self.disk).unwrap());
+            match self.wal.complete(completion, &mut self.durables, &mut self.disk).unwrap() {
+                Some(Completed::Read(read)) => self.reads.push(read),
+                Some(Completed::Snapshot(done)) => self.snapshots.push(done),
+                None => {}
+            }
         }
     }
 

@@ -58,7 +58,7 @@ fn row_03_the_log_ends_before_batches_of_an_earlier_use_of_the_file() {
     for index in 1..=200 {
         log.flushed_entry(1, 1, index, 100);
         if index % 10 == 0 {
-            log.wal.reclaim(1, index - 2);
+            log.reclaim(1, index - 2);
             recycled = log.wal.stats().segments_recycled;
         }
     }
@@ -250,7 +250,7 @@ fn row_12_a_durable_write_that_never_reached_a_recycled_file() {
     let mut log = Log::new(config());
     for index in 1..=150 {
         log.flushed_entry(1, 1, index, 100);
-        log.wal.reclaim(1, index.saturating_sub(3));
+        log.reclaim(1, index.saturating_sub(3));
     }
     let newest = log.wal.stats();
     assert!(newest.segments_recycled > 0);
@@ -435,7 +435,7 @@ fn row_24_damage_in_a_segment_that_is_no_longer_needed() {
     for index in 1..=100 {
         log.flushed_entry(1, 1, index, 100);
     }
-    log.wal.reclaim(1, 70);
+    log.reclaim(1, 70);
     log.flushed_entry(1, 1, 101, 100);
     let sound = Model::of(&log.crashed().recover(&log.config).unwrap());
     for damaged in 0..4 {

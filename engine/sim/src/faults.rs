@@ -291,6 +291,11 @@ impl World {
                 let trouble = &mut self.nodes[node].trouble;
                 trouble.failing_creates = trouble.failing_creates.max(count);
             }
+            Action::SnapshotErrors { target, count } => {
+                let node = self.aim(target);
+                let trouble = &mut self.nodes[node].trouble;
+                trouble.failing_snapshot_writes = trouble.failing_snapshot_writes.max(count);
+            }
             Action::Full { target, for_us } => {
                 let node = self.aim(target);
                 self.nodes[node].trouble.full = true;
@@ -328,6 +333,7 @@ impl World {
             Action::DeadDisk { .. } => {
                 place.trouble.failing_writes = u32::MAX;
                 place.trouble.failing_reads = u32::MAX;
+                place.trouble.failing_snapshot_writes = u32::MAX;
             }
             Action::Damage { damage, .. } => {
                 let shard = self.streams.crash.below(u64::from(self.plan.shards)) as usize;
@@ -385,6 +391,7 @@ impl World {
             place.trouble.full = false;
             place.trouble.slow_us = 0;
             place.trouble.failing_creates = 0;
+            place.trouble.failing_snapshot_writes = 0;
             if place.trouble.stalled_until_us != u64::MAX {
                 place.trouble.stalled_until_us = place.trouble.stalled_until_us.min(now_us);
             }

@@ -126,6 +126,10 @@ impl World {
                 OperationKind::Write => (pace.write_us, Some(Trap::WriteSubmitted)),
                 OperationKind::Read => (pace.read_us, None),
                 OperationKind::Create => (pace.create_us, Some(Trap::SegmentStarted)),
+                OperationKind::SnapshotWrite | OperationKind::SnapshotChange => {
+                    (pace.write_us, Some(Trap::SnapshotSubmitted))
+                }
+                OperationKind::SnapshotRead => (pace.read_us, None),
             };
             let mean_us = mean_us * self.plan.disk_percent[node] / 100;
             let random = &mut self.streams.disk;
@@ -158,13 +162,14 @@ impl World {
             return Ok(());
         };
         if verdict == Verdict::Failed {
-            place.may_fail = true;
+            place.may_fail |= !kind.is_of_snapshot(); // such an error fails a snapshot, it is no reason to stop
             self.note(format_args!("n{} shard {shard}: a disk {kind:?} fails", node + 1));
         }
         match kind {
             OperationKind::Write => self.nodes[node].trip(Trap::WriteDone),
             OperationKind::Create => self.nodes[node].trip(Trap::SegmentDone),
-            OperationKind::Read => {}
+            OperationKind::SnapshotWrite | OperationKind::SnapshotChange => self.nodes[node].trip(Trap::SnapshotDone),
+            OperationKind::Read | OperationKind::SnapshotRead => {}
         }
         if self.nodes[node].is_tripped() {
             return self.spring(node);
@@ -182,9 +187,10 @@ impl World {
         let trouble = &mut self.nodes[node].trouble;
         let failing = match kind {
             OperationKind::Write => &mut trouble.failing_writes,
-            OperationKind::Read => &mut trouble.failing_reads,
-            OperationKind::Create if trouble.full => return Verdict::NoSpace,
+            OperationKind::Read | OperationKind::SnapshotRead => &mut trouble.failing_reads,
+            OperationKind::Create | OperationKind::SnapshotWrite if trouble.full => return Verdict::NoSpace,
             OperationKind::Create => &mut trouble.failing_creates,
+            OperationKind::SnapshotWrite | OperationKind::SnapshotChange => &mut trouble.failing_snapshot_writes,
         };
         if *failing == 0 {
             return Verdict::Sound;

@@ -124,6 +124,10 @@ pub(crate) enum Action {
         target: Target,
         count: u32,
     },
+    SnapshotErrors {
+        target: Target,
+        count: u32,
+    },
     Full {
         target: Target,
         for_us: u64,
@@ -244,6 +248,7 @@ fn draw_disk_fault(fault: Fault, target: Target, for_us: u64, random: &mut Rando
         }
         Fault::DiskSlow => Action::SlowDisk { target, slow_us: random.magnitude(1_000, 200_000), for_us },
         Fault::WriteError if random.chance(200_000) => Action::CreateErrors { target, count },
+        Fault::WriteError if random.chance(200_000) => Action::SnapshotErrors { target, count },
         Fault::WriteError => Action::WriteErrors { target, count },
         Fault::ReadError => Action::ReadErrors { target, count },
         Fault::DiskFull if random.chance(300_000) => Action::FullEverywhere { for_us },
@@ -257,6 +262,7 @@ fn draw_disk_fault(fault: Fault, target: Target, for_us: u64, random: &mut Rando
                 Damage::MetaLost,
                 Damage::MetaOld,
                 Damage::FileCut,
+                Damage::SnapshotBitFlip,
             ];
             Action::Damage { target, damage: *random.pick(&kinds) }
         }

@@ -54,11 +54,12 @@ pub(crate) struct DiskTrouble {
     pub(crate) stalled_until_us: u64,
     /// Every operation takes so much longer.
     pub(crate) slow_us: u64,
-    /// So many of the next writes, reads or makings of segments fail.
+    /// So many of the next writes, reads, makings of segments or writes of snapshots fail.
     pub(crate) failing_writes: u32,
     pub(crate) failing_reads: u32,
     pub(crate) failing_creates: u32,
-    /// No segment can be made.
+    pub(crate) failing_snapshot_writes: u32,
+    /// No segment can be made and no snapshot written.
     pub(crate) full: bool,
 }
 
@@ -73,6 +74,10 @@ pub(crate) enum Trap {
     SegmentStarted,
     /// A segment is there, and the process was not told.
     SegmentDone,
+    /// A snapshot's file is about to be written, finished or removed.
+    SnapshotSubmitted,
+    /// It was, and the process was not told.
+    SnapshotDone,
     /// It gave a vote, or took over a term, that is not on disk yet.
     Voted,
     /// It became leader of a group.
@@ -84,11 +89,13 @@ pub(crate) enum Trap {
 }
 
 impl Trap {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::WriteSubmitted,
         Self::WriteDone,
         Self::SegmentStarted,
         Self::SegmentDone,
+        Self::SnapshotSubmitted,
+        Self::SnapshotDone,
         Self::Voted,
         Self::Elected,
         Self::BeforeSend,

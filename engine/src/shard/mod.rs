@@ -22,7 +22,7 @@ use ringraft_net::limits::Limits;
 use ringraft_net::wire;
 use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{GroupId, Message, NodeId};
-use ringraft_wal::{Disk, DiskCompletion, Durable, Wal};
+use ringraft_wal::{Completed, Disk, DiskCompletion, Durable, Wal};
 
 use self::clients::{Asker, Clients, ConnectionId};
 use self::io::{Counters, Fatal, Io};
@@ -295,8 +295,8 @@ impl<D: Disk> Shard<D> {
         let mut durables = std::mem::take(&mut self.durables);
         durables.clear();
         match self.io.wal.complete(completion, &mut durables, &mut self.io.disk) {
-            Ok(Some(read)) => self.read_done(&read),
-            Ok(None) => {}
+            Ok(Some(Completed::Read(read))) => self.read_done(&read),
+            Ok(Some(Completed::Snapshot(_)) | None) => {} // nobody here asks for snapshot files
             Err(error) => self.io.fail(Fatal::Wal(error.to_string())),
         }
         if !durables.is_empty() {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use ringraft_wal::inspect::{self, DumpOptions, Report};
-use ringraft_wal::meta;
+use ringraft_wal::{SnapshotMark, meta};
 use serde_json::{Value, json};
 
 use super::{Outcome, SUCCESS};
@@ -157,6 +157,16 @@ fn print_report(report: &Report) {
             "  group {}: {entries}, last term {}, {} bytes; {hard_state}",
             group.group, group.last_term, group.bytes
         );
+        for mark in &group.marks {
+            let replaces = if mark.replaces_log { ", replaced the log" } else { "" };
+            println!(
+                "    snapshot up to entry {} (term {}): {} bytes, state {:016x}{replaces}",
+                mark.index, mark.term, mark.file_bytes, mark.state_hash
+            );
+        }
+    }
+    for file in &report.snapshots {
+        println!("  file {}: {} bytes", file.name, file.bytes);
     }
     for note in &report.notes {
         println!("  note: {note}");
@@ -178,14 +188,24 @@ fn report_json(folder: &Path, report: &Report) -> Value {
             "group": group.group, "first_index": group.entries.map(|(first, _)| first),
             "last_index": group.entries.map(|(_, last)| last), "last_term": group.last_term, "bytes": group.bytes,
             "hard_state": group.hard_state.map(|state| json!({ "term": state.current_term, "voted_for": state.voted_for })),
+            "snapshots": group.marks.iter().map(mark_json).collect::<Vec<_>>(),
         })
     });
+    let files = report.snapshots.iter().map(|file| json!({ "file": file.name.to_string(), "bytes": file.bytes }));
     json!({
         "folder": folder, "sound": report.is_sound(), "error": report.error.as_ref().map(ToString::to_string),
         "identity": report.identity.to_string(), "block_bytes": report.block_bytes, "segment_bytes": report.segment_bytes,
         "files": report.files, "last_sequence": report.last_sequence,
         "notes": report.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "segments": segments.collect::<Vec<_>>(), "groups": groups.collect::<Vec<_>>(),
+        "snapshot_files": files.collect::<Vec<_>>(),
+    })
+}
+
+fn mark_json(mark: &SnapshotMark) -> Value {
+    json!({
+        "index": mark.index, "term": mark.term, "file_bytes": mark.file_bytes,
+        "state_hash": format!("{:016x}", mark.state_hash), "replaces_log": mark.replaces_log,
     })
 }
 

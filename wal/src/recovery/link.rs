@@ -69,7 +69,7 @@ pub(super) fn link(config: &ValidConfig, scans: &[SegmentScan], file_count: u32)
     {
         return Err(RecoveryError::Uncounted { file: next, counted: file_count });
     }
-    Ok(assemble(config, scans, &parts, file_count))
+    assemble(config, scans, &parts, file_count)
 }
 
 /// What programs write: ids and sequences go up together, so a segment behind the log's newest begins behind its end; and
@@ -173,8 +173,18 @@ fn damage(
     let mut last_indexes: BTreeMap<u32, u64> = BTreeMap::new();
     for part in parts.iter().rev() {
         for record in scans[part.place].records_up_to(part.last_sequence) {
-            if let ScannedRecord::Entry { group, index, .. } = record {
-                last_indexes.insert(*group, *index);
+            match record {
+                ScannedRecord::Entry { group, index, .. } => {
+                    last_indexes.insert(*group, *index);
+                }
+                ScannedRecord::SnapshotMark { group, mark, carried: false } if mark.replaces_log => {
+                    last_indexes.insert(*group, mark.index);
+                }
+                ScannedRecord::SnapshotMark { group, mark, .. } => {
+                    let last = last_indexes.entry(*group).or_default();
+                    *last = (*last).max(mark.index);
+                }
+                ScannedRecord::HardState { .. } => {}
             }
         }
     }
@@ -225,14 +235,19 @@ fn damaged_place(
 }
 
 /// Builds the result from the chain.
-fn assemble(config: &ValidConfig, scans: &[SegmentScan], parts: &[Part], file_count: u32) -> Recovered {
+fn assemble(
+    config: &ValidConfig,
+    scans: &[SegmentScan],
+    parts: &[Part],
+    file_count: u32,
+) -> Result<Recovered, RecoveryError> {
     let mut recovered = Recovered::empty(config, file_count);
     for part in parts.iter().rev() {
         let scan = &scans[part.place];
         recovered.segments.push(RecoveredSegment { id: scan.segment_id.unwrap_or(0), file: scan.file });
         recovered.notes.extend(scan.notes.iter().cloned());
         for record in scan.records_up_to(part.last_sequence) {
-            recovered.apply(record);
+            recovered.apply(record)?;
         }
     }
     let in_log = |file: FileNumber| parts.iter().any(|part| scans[part.place].file == file);
@@ -241,7 +256,7 @@ fn assemble(config: &ValidConfig, scans: &[SegmentScan], parts: &[Part], file_co
     recovered.free_files = free.into_iter().map(|scan| scan.file).collect();
     let ids = scans.iter().flat_map(|scan| scan.segment_id.into_iter().chain(scan.claims.keys().copied()));
     recovered.next_segment_id = ids.max().unwrap_or(0) + 1;
-    let Some(top) = parts.first() else { return recovered };
+    let Some(top) = parts.first() else { return Ok(recovered) };
     let scan = &scans[top.place];
     let segment_id = scan.segment_id.unwrap_or(0);
     if let Some(last) = scan.batches.last().map(|batch| batch.header) {
@@ -265,5 +280,5 @@ fn assemble(config: &ValidConfig, scans: &[SegmentScan], parts: &[Part], file_co
     } else if !finished {
         recovered.cursor = Some(Cursor { segment_id, file: scan.file, next_block: scan.stop_block });
     }
-    recovered
+    Ok(recovered)
 }

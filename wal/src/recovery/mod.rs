@@ -21,6 +21,7 @@ pub use scan::StopReason;
 use crate::batch::BatchHeader;
 use crate::config::{Identity, ValidConfig};
 use crate::disk::FileNumber;
+use crate::snapshots::{SnapshotFile, SnapshotName};
 use scan::SegmentScan;
 
 /// Something recovery met that is not an error.
@@ -53,12 +54,10 @@ pub enum Note {
         /// The batch.
         sequence: u64,
     },
-    /// A group's log starts anew behind a gap: its earlier entries had been reclaimed.
-    GroupRestarted {
-        /// The group.
-        group: u32,
-        /// Its first entry.
-        index: u64,
+    /// A snapshot of a group cannot be loaded, but the log does not need it.
+    SnapshotSkipped {
+        /// The one that is missing or has another size.
+        snapshot: SnapshotName,
     },
 }
 
@@ -74,8 +73,8 @@ impl fmt::Display for Note {
             Self::HardStateCopyDamaged { file, offset, sequence } => {
                 write!(formatter, "{file} at {offset}: batch {sequence} holds a damaged copy of a hard state")
             }
-            Self::GroupRestarted { group, index } => {
-                write!(formatter, "group {group} starts anew at index {index}; what was before had been reclaimed")
+            Self::SnapshotSkipped { snapshot } => {
+                write!(formatter, "{snapshot} is missing or has another size; the log can do without it")
             }
         }
     }
@@ -138,6 +137,39 @@ pub enum RecoveryError {
          node's data folder and let it join again under a new node id"
     )]
     Corruption(Box<Damage>),
+    /// A group's log lacks entries that no snapshot covers.
+    #[error(
+        "the write-ahead log is damaged: the log of group {group} has entry {last_index} and then entry {index}, and its \
+         snapshots cover only up to entry {covered}. Keep a copy of the folder and replace this replica"
+    )]
+    Gap {
+        /// The group.
+        group: u32,
+        /// The last entry before the gap, 0 if it is at the beginning.
+        last_index: u64,
+        /// The first one behind it.
+        index: u64,
+        /// What the newest snapshot mark covers, 0 if there is none.
+        covered: u64,
+    },
+    /// A group's log continues a snapshot whose file is not there.
+    #[error(
+        "{snapshot} {}, and without it the log of group {} has no beginning: put the file back from where it was moved \
+         to, or replace this replica",
+        match found {
+            Some(found) => format!("has {found} bytes instead of {expected}"),
+            None => String::from("is missing"),
+        },
+        snapshot.group
+    )]
+    SnapshotMissing {
+        /// The snapshot.
+        snapshot: SnapshotName,
+        /// The size its mark says.
+        expected: u64,
+        /// The size of the file, if there is one.
+        found: Option<u64>,
+    },
     /// A segment file that `wal.meta` counts is not there.
     #[error(
         "{file} is missing: {expected} segment files were made. Put the file back from where it was moved to, or replace this replica"
@@ -239,13 +271,14 @@ pub struct Recovery {
     config: ValidConfig,
     file_count: u32,
     scans: BTreeMap<FileNumber, SegmentScan>,
+    snapshots: Vec<SnapshotFile>,
 }
 
 impl Recovery {
     /// Starts a recovery of `file_count` segment files (the number in `wal.meta`).
     #[must_use]
     pub fn new(config: &ValidConfig, file_count: u32) -> Self {
-        Self { config: config.clone(), file_count, scans: BTreeMap::new() }
+        Self { config: config.clone(), file_count, scans: BTreeMap::new(), snapshots: Vec::new() }
     }
 
     /// Whether a file begins with a batch. One that `wal.meta` does not count must not: it is counted before it is used.
@@ -264,6 +297,11 @@ impl Recovery {
         Ok(())
     }
 
+    /// Takes note of a finished snapshot file; in any order.
+    pub fn snapshot(&mut self, file: SnapshotFile) {
+        self.snapshots.push(file);
+    }
+
     pub(crate) fn scanned(&mut self, scan: SegmentScan) {
         self.scans.insert(scan.file, scan);
     }
@@ -271,7 +309,7 @@ impl Recovery {
     /// Decides what the log is.
     ///
     /// # Errors
-    /// A missing file, or damage in something that may have been acknowledged.
+    /// A missing file, damage in something that may have been acknowledged, or a group whose beginning is nowhere.
     pub fn finish(self) -> Result<Recovered, RecoveryError> {
         for number in 0..self.file_count {
             let file = FileNumber(number);
@@ -280,6 +318,11 @@ impl Recovery {
             }
         }
         let scans: Vec<SegmentScan> = self.scans.into_values().filter(|scan| scan.file.0 < self.file_count).collect();
-        link::link(&self.config, &scans, self.file_count)
+        let mut recovered = link::link(&self.config, &scans, self.file_count)?;
+        recovered.snapshots = self.snapshots;
+        recovered.snapshots.sort_unstable();
+        recovered.check_snapshots()?;
+        recovered.note_skipped_snapshots();
+        Ok(recovered)
     }
 }

@@ -12,13 +12,14 @@ use crate::batch::{self, BatchHeader, FLAG_SEAL, HEADER_BYTES, HeaderError};
 use crate::config::ValidConfig;
 use crate::disk::FileNumber;
 use crate::index::Location;
-use crate::record::{self, HARD_STATE_BYTES, HardState, Kind, RecordView};
+use crate::record::{self, FLAG_CARRIED, HARD_STATE_BYTES, HardState, Kind, RecordView, SnapshotMark};
 
 /// One record of a batch, as far as the index needs it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ScannedRecord {
     Entry { group: u32, term: u64, index: u64, location: Location },
     HardState { group: u32, state: HardState },
+    SnapshotMark { group: u32, mark: SnapshotMark, carried: bool },
 }
 
 /// One intact batch.
@@ -373,6 +374,13 @@ fn note_record(header: &BatchHeader, offset: u64, view: &RecordView<'_>, scan: &
         }
         Kind::HardState => match record::hard_state(view) {
             Ok(state) => scan.records.push(ScannedRecord::HardState { group: view.group, state }),
+            Err(_) => return false,
+        },
+        Kind::SnapshotMark => match record::snapshot_mark(view) {
+            Ok(mark) => {
+                let carried = view.flags & FLAG_CARRIED != 0;
+                scan.records.push(ScannedRecord::SnapshotMark { group: view.group, mark, carried });
+            }
             Err(_) => return false,
         },
         Kind::Seal | Kind::Pad => {}

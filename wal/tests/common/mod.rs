@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use ringraft_wal::mem::{MemDisk, Survival};
 use ringraft_wal::{
-    Accepted, Config, Durable, EntryBytes, FileNumber, HardState, Identity, Recovered, RecoveryError, ValidConfig, Wal,
-    WalError,
+    Accepted, Completed, Config, Durable, EntryBytes, FileNumber, HardState, Identity, ReadDone, Recovered,
+    RecoveryError, SnapshotMark, SnapshotName, ValidConfig, Wal, WalError,
 };
 
 pub(crate) const BLOCK: usize = 512;
@@ -47,6 +47,21 @@ pub(crate) fn payload(group: u32, term: u64, index: u64, bytes: usize) -> Vec<u8
     out
 }
 
+/// The mark of a snapshot of one block.
+pub(crate) fn mark(group: u32, index: u64, replaces_log: bool) -> SnapshotMark {
+    let state_hash = u64::from(group) << 32 ^ index;
+    SnapshotMark { term: 1, index, file_bytes: BLOCK as u64, state_hash, replaces_log }
+}
+
+/// The reads among what ended.
+pub(crate) fn reads_of<B>(completed: Vec<Completed<B>>) -> Vec<ReadDone> {
+    let read = |completed| match completed {
+        Completed::Read(read) => Some(read),
+        Completed::Snapshot(_) => None,
+    };
+    completed.into_iter().filter_map(read).collect()
+}
+
 /// A WAL with its disk and everything it reported.
 pub(crate) struct Log {
     pub(crate) config: ValidConfig,
@@ -82,6 +97,28 @@ impl Log {
 
     pub(crate) fn hard_state(&mut self, group: u32, term: u64, voted_for: Option<u64>) -> u64 {
         self.wal.append_hard_state(group, term, voted_for, &mut self.disk).unwrap().sequence
+    }
+
+    /// Puts a finished snapshot there and marks it.
+    pub(crate) fn try_mark(&mut self, group: u32, index: u64, replaces_log: bool) -> Result<Accepted, WalError> {
+        let mark = mark(group, index, replaces_log);
+        let accepted = self.wal.append_snapshot_mark(group, mark, &mut self.disk)?;
+        self.disk.snapshots_mut().insert(SnapshotName { group, index }, vec![7; mark.file_bytes as usize]);
+        Ok(accepted)
+    }
+
+    /// As [`Log::try_mark`]; returns the batch.
+    pub(crate) fn mark(&mut self, group: u32, index: u64, replaces_log: bool) -> u64 {
+        self.try_mark(group, index, replaces_log).unwrap().sequence
+    }
+
+    /// Reclaims what is below an index, with a snapshot mark for it in the open batch.
+    pub(crate) fn reclaim(&mut self, group: u32, before_index: u64) -> usize {
+        let covered = self.wal.snapshot_marks(group).last().map_or(0, |mark| mark.index);
+        if before_index > covered + 1 {
+            self.mark(group, before_index - 1, false);
+        }
+        self.wal.reclaim(group, before_index).unwrap()
     }
 
     pub(crate) fn submit(&mut self) {
@@ -134,6 +171,8 @@ pub(crate) struct Model {
 pub(crate) struct ModelGroup {
     pub(crate) entries: Vec<(u64, u64, u32)>,
     pub(crate) hard_state: Option<HardState>,
+    /// Index of each snapshot mark.
+    pub(crate) marks: Vec<u64>,
 }
 
 impl Model {
@@ -147,10 +186,23 @@ impl Model {
         self.groups.entry(group).or_default().hard_state = Some(HardState { current_term, voted_for });
     }
 
+    pub(crate) fn mark(&mut self, group: u32, index: u64, replaces_log: bool) {
+        let found = self.groups.entry(group).or_default();
+        found.marks.retain(|known| *known < index && !replaces_log);
+        found.marks.push(index);
+        if found.marks.len() > 2 {
+            found.marks.remove(0);
+        }
+        if replaces_log {
+            found.entries.clear();
+        }
+    }
+
     pub(crate) fn of(recovered: &Recovered) -> Self {
         let groups = recovered.groups.iter().map(|(group, found)| {
             let entries = found.entries.iter().map(|entry| (entry.term, entry.index, entry.length)).collect();
-            (*group, ModelGroup { entries, hard_state: found.hard_state })
+            let marks = found.marks.iter().map(|mark| mark.index).collect();
+            (*group, ModelGroup { entries, hard_state: found.hard_state, marks })
         });
         Self { groups: groups.collect() }
     }
@@ -164,9 +216,16 @@ impl Model {
         self
     }
 
+    /// Without snapshot marks.
+    pub(crate) fn without_marks(mut self) -> Self {
+        self.groups.values_mut().for_each(|found| found.marks.clear());
+        self
+    }
+
     /// Without groups that hold nothing.
     pub(crate) fn compact(mut self) -> Self {
-        self.groups.retain(|_, found| !found.entries.is_empty() || found.hard_state.is_some());
+        self.groups
+            .retain(|_, found| !found.entries.is_empty() || found.hard_state.is_some() || !found.marks.is_empty());
         self
     }
 }
@@ -191,7 +250,7 @@ pub(crate) fn check_bytes(log: &mut Log, model: &Model) {
 /// Reads entries from the disk.
 pub(crate) fn read(log: &mut Log, group: u32, index: u64, bytes_max: usize) -> Vec<u8> {
     let ticket = log.wal.read_entries(group, index, bytes_max, &mut log.disk).unwrap();
-    let reads = log.disk.run(&mut log.wal, &mut log.durables).unwrap();
+    let reads = reads_of(log.disk.run(&mut log.wal, &mut log.durables).unwrap());
     let done = reads.into_iter().find(|done| done.ticket == ticket).expect("the read ended");
     done.result.unwrap()
 }
@@ -214,25 +273,46 @@ pub(crate) fn block(disk: &mut MemDisk, file: u32, block: u64) -> &mut [u8] {
 pub(crate) struct Tracked {
     pub(crate) log: Log,
     pub(crate) model: Model,
-    /// The content if the log ends with this batch.
-    states: BTreeMap<u64, Model>,
+    /// The content if the log ends with this batch, and `first` then.
+    states: BTreeMap<u64, (Model, First)>,
     /// The first index each group still wants.
-    pub(crate) first: BTreeMap<u32, u64>,
+    pub(crate) first: First,
 }
+
+type First = BTreeMap<u32, u64>;
 
 impl Tracked {
     pub(crate) fn new(config: ValidConfig) -> Self {
-        let states = [(0, Model::default())].into_iter().collect();
+        let states = [(0, Default::default())].into_iter().collect();
         Self { log: Log::new(config), model: Model::default(), states, first: BTreeMap::new() }
     }
 
     fn note(&mut self, sequence: u64) {
-        self.states.insert(sequence, self.model.clone());
+        self.states.insert(sequence, (self.model.clone(), self.first.clone()));
     }
 
     pub(crate) fn next_index(&self, group: u32) -> u64 {
         let last = self.model.groups.get(&group).and_then(|found| found.entries.last()).map(|entry| entry.1);
-        last.map_or(1, |last| last + 1).max(self.first.get(&group).copied().unwrap_or(1))
+        last.map_or(1, |last| last + 1).max(self.covered(group) + 1)
+    }
+
+    /// What the newest mark of a group covers.
+    pub(crate) fn covered(&self, group: u32) -> u64 {
+        self.model.groups.get(&group).and_then(|found| found.marks.last().copied()).unwrap_or(0)
+    }
+
+    pub(crate) fn mark(&mut self, group: u32, index: u64, replaces_log: bool) -> bool {
+        match self.log.try_mark(group, index, replaces_log) {
+            Ok(accepted) => {
+                self.model.mark(group, index, replaces_log);
+                self.note(accepted.sequence);
+                true
+            }
+            Err(error) => {
+                assert!(error.is_retryable(), "{error}");
+                false
+            }
+        }
     }
 
     pub(crate) fn entry(&mut self, group: u32, term: u64, index: u64, bytes: usize) -> bool {
@@ -258,9 +338,14 @@ impl Tracked {
     }
 
     pub(crate) fn reclaim(&mut self, group: u32, before_index: u64) {
-        self.log.wal.reclaim(group, before_index);
+        let covered = self.covered(group);
+        if before_index > covered + 1 && !self.mark(group, before_index - 1, false) {
+            return;
+        }
+        self.log.wal.reclaim(group, before_index).unwrap();
         let first = self.first.entry(group).or_default();
         *first = (*first).max(before_index);
+        self.note(self.log.wal.accepted_sequence());
     }
 
     /// Checks a crashed disk: nothing durable lost, nothing half there; returns what was found.
@@ -272,22 +357,28 @@ impl Tracked {
         let last = recovered.last_sequence();
         assert!(last >= self.log.wal.durable_sequence(), "acknowledged batches are lost");
         assert!(last <= self.log.wal.submitted_sequence(), "batches nobody submitted");
-        let expected = self.states.range(..=last).next_back().map(|(_, model)| model.clone()).unwrap_or_default();
-        let expected = expected.wanted_from(&self.first).compact();
-        assert_eq!(Model::of(&recovered).wanted_from(&self.first).compact(), expected, "after batch {last}");
+        let (expected, first) = self.state(last);
+        let expected = expected.wanted_from(&first).compact();
+        assert_eq!(Model::of(&recovered).wanted_from(&first).compact(), expected, "after batch {last}");
         recovered
+    }
+
+    /// What the log holds if it ends with this batch.
+    fn state(&self, last: u64) -> (Model, First) {
+        self.states.range(..=last).next_back().map(|(_, state)| state.clone()).unwrap_or_default()
     }
 
     /// Goes on from a crashed disk.
     pub(crate) fn reopen(&self, disk: MemDisk) -> Self {
         let found = self.check(&disk);
         let (mut log, _) = Log::open(self.log.config.clone(), disk).unwrap();
-        for (group, first) in &self.first {
-            log.wal.reclaim(*group, *first);
+        let (_, first) = self.state(found.last_sequence());
+        for (group, first) in &first {
+            log.wal.reclaim(*group, *first).unwrap();
         }
         let model = Model::of(&found);
-        let states = [(found.last_sequence(), model.clone())].into_iter().collect();
-        Self { log, model, states, first: self.first.clone() }
+        let states = [(found.last_sequence(), (model.clone(), first.clone()))].into_iter().collect();
+        Self { log, model, states, first }
     }
 }
 

@@ -28,6 +28,7 @@ impl Medium {
                 file.length /= 2;
                 Some(format!("{number:04}.segment is cut to {} bytes", file.length))
             }
+            Damage::SnapshotBitFlip => self.damage_snapshot(random),
             Damage::BitFlip | Damage::Zeroed | Damage::Misdirected => self.damage_block(damage, random),
         }
     }

@@ -14,9 +14,13 @@
 //! It has no clock and no randomness of its own: the caller gives both.
 
 mod damage;
+mod snapshots;
+
+use std::collections::BTreeMap;
 
 use ringraft_wal::{
-    Disk, DiskCompletion, DiskError, DiskOperation, Done, FileNumber, Recovered, Recovery, RecoveryError, ValidConfig,
+    Disk, DiskCompletion, DiskError, DiskOperation, Done, FileName, FileNumber, Recovered, Recovery, RecoveryError,
+    SnapshotFile, SnapshotName, ValidConfig,
 };
 
 use crate::random::Random;
@@ -73,7 +77,7 @@ pub(crate) enum Verdict {
     Sound,
     /// An error; of a write any part may have reached the medium.
     Failed,
-    /// No space is left (only where a segment is made).
+    /// No space is left (only where a segment is made or a snapshot written).
     NoSpace,
 }
 
@@ -99,6 +103,8 @@ pub(crate) enum Damage {
     MetaOld,
     /// A segment file is shorter than it was.
     FileCut,
+    /// A bit of a finished snapshot file.
+    SnapshotBitFlip,
 }
 
 /// One block, or `None` while it is zeros.
@@ -132,6 +138,9 @@ pub(crate) struct Medium {
     config: ValidConfig,
     files: Vec<SegmentFile>,
     meta: MetaFile,
+    snapshots: BTreeMap<SnapshotName, Vec<u8>>,
+    /// Being written; what of it survives a crash is of no account, because the next start removes it.
+    parts: BTreeMap<SnapshotName, Vec<u8>>,
     pending: Vec<(u64, DiskOperation<Buffer>)>,
     next_operation: u64,
     image: Vec<u8>,
@@ -144,6 +153,8 @@ impl Medium {
             config,
             files: Vec::new(),
             meta: MetaFile::Missing,
+            snapshots: BTreeMap::new(),
+            parts: BTreeMap::new(),
             pending: Vec::new(),
             next_operation: 1,
             image: Vec::new(),
@@ -179,9 +190,7 @@ impl Medium {
         let place = self.pending.iter().position(|(pending, _)| *pending == name)?;
         let (_, operation) = self.pending.remove(place);
         let ticket = operation.ticket();
-        let failed = |operation, file| {
-            Err(DiskError::Io { operation, file, errno: 5, message: String::from("injected: input/output error") })
-        };
+        let failed = |operation, file: FileNumber| Err(injected(operation, file));
         let result = match (&operation, verdict) {
             (DiskOperation::Write { file, offset, buffer, length, .. }, Verdict::Sound) => {
                 self.write(*file, *offset, &buffer.as_ref().as_ref()[..*length]);
@@ -207,6 +216,7 @@ impl Medium {
                 self.leave_uncounted(file.0, *bytes / 2);
                 failed("write zeros to", *file)
             }
+            (operation, verdict) => self.finish_snapshot_operation(operation, verdict, random),
         };
         Some(DiskCompletion { ticket, result })
     }
@@ -265,6 +275,10 @@ impl Medium {
                 }
             }
             DiskOperation::Read { .. } => {}
+            DiskOperation::WriteSnapshot { .. }
+            | DiskOperation::FinishSnapshot { .. }
+            | DiskOperation::ReadSnapshot { .. }
+            | DiskOperation::RemoveSnapshot { .. } => self.survive_snapshot_operation(operation, random),
             DiskOperation::CreateSegment { file, bytes, .. } => match random.below(4) {
                 0 => {}
                 1 => self.leave_uncounted(file.0, random.below(*bytes)),
@@ -326,6 +340,7 @@ impl Medium {
             }
             self.create(number);
         }
+        self.parts.clear();
         Ok(())
     }
 
@@ -344,6 +359,9 @@ impl Medium {
         for number in 0..count {
             self.fill_image(number);
             recovery.segment(FileNumber(number), &self.image)?;
+        }
+        for (name, bytes) in &self.snapshots {
+            recovery.snapshot(SnapshotFile { name: *name, bytes: bytes.len() as u64 });
         }
         recovery.finish()
     }
@@ -371,8 +389,15 @@ impl Medium {
     pub(crate) fn wipe(&mut self) {
         self.files.clear();
         self.meta = MetaFile::Missing;
+        self.snapshots.clear();
+        self.parts.clear();
         self.pending.clear();
     }
+}
+
+fn injected(operation: &'static str, file: impl Into<FileName>) -> DiskError {
+    let message = String::from("injected: input/output error");
+    DiskError::Io { operation, file: file.into(), errno: 5, message }
 }
 
 /// Kinds of operations.
@@ -381,14 +406,28 @@ pub(crate) enum OperationKind {
     Write,
     Read,
     Create,
+    /// A piece of a snapshot.
+    SnapshotWrite,
+    /// A snapshot gets its final name, or is removed.
+    SnapshotChange,
+    /// A piece of a finished snapshot.
+    SnapshotRead,
 }
 
 impl OperationKind {
+    /// Whether it is about a snapshot's file, not the log.
+    pub(crate) fn is_of_snapshot(self) -> bool {
+        matches!(self, Self::SnapshotWrite | Self::SnapshotChange | Self::SnapshotRead)
+    }
+
     pub(crate) fn of(operation: &DiskOperation<Buffer>) -> Self {
         match operation {
             DiskOperation::Write { .. } => Self::Write,
             DiskOperation::Read { .. } => Self::Read,
             DiskOperation::CreateSegment { .. } => Self::Create,
+            DiskOperation::ReadSnapshot { .. } => Self::SnapshotRead,
+            DiskOperation::WriteSnapshot { .. } => Self::SnapshotWrite,
+            DiskOperation::FinishSnapshot { .. } | DiskOperation::RemoveSnapshot { .. } => Self::SnapshotChange,
         }
     }
 }

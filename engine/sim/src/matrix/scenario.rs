@@ -108,23 +108,23 @@ impl Scenario {
     }
 }
 
-/// A disk whose files the production WAL has written and reclaimed several times.
+/// A disk whose files the production WAL has written and used again several times.
 fn used_before(node: usize) -> Result<Image, String> {
     let config = config(node);
     let mut disk = MemDisk::new(&config, 3);
     let recovered = disk.recover(&config).map_err(|error| error.to_string())?;
     let mut wal = Wal::new(config.clone(), recovered, &mut disk);
     let mut durables = Vec::new();
-    for index in 1..=EARLIER_BATCHES {
-        let payload = vec![index as u8; 200];
-        wal.begin_entry(EARLIER_GROUP, 1, index, payload.len(), &mut disk).map_err(|error| error.to_string())?;
+    for term in 1..=EARLIER_BATCHES {
+        let payload = vec![term as u8; 200];
+        wal.begin_entry(EARLIER_GROUP, term, 1, payload.len(), &mut disk).map_err(|error| error.to_string())?;
         wal.put(&payload);
         wal.finish_entry(1).map_err(|error| error.to_string())?;
         while wal.durable_sequence() < wal.accepted_sequence() {
             wal.submit(&mut disk).map_err(|error| error.to_string())?;
             disk.run(&mut wal, &mut durables).map_err(|error| error.to_string())?;
         }
-        wal.reclaim(EARLIER_GROUP, index);
+        wal.reclaim(EARLIER_GROUP, 1).map_err(|error| error.to_string())?; // each entry replaces the one before
     }
     if wal.stats().segments_recycled < 3 {
         return Err(format!("only {} segments were used again", wal.stats().segments_recycled));

@@ -149,6 +149,45 @@ fn every_crash_around_a_recycled_segment() {
     run(tracked, STEPS, false);
 }
 
+const SNAPSHOT_STEPS: &[Step] = &[
+    |tracked| append(tracked, 1, 700),
+    |tracked| {
+        let last = tracked.next_index(1) - 1;
+        assert!(tracked.mark(1, last, false));
+    },
+    |tracked| append(tracked, 1, 50),
+    |tracked| {
+        let covered = tracked.covered(1);
+        tracked.reclaim(1, covered + 1);
+        tracked.hard_state(1, 7, Some(2));
+        append(tracked, 1, 900);
+    },
+    |tracked| {
+        // A snapshot of the leader's: in one batch with what is before and behind it.
+        append(tracked, 1, 30);
+        let covered = tracked.covered(1);
+        assert!(tracked.mark(1, covered + 40, true));
+        append(tracked, 1, 600);
+    },
+    |tracked| append(tracked, 1, 20),
+];
+
+#[test]
+fn every_crash_around_snapshot_marks() {
+    run(Tracked::new(config()), SNAPSHOT_STEPS, false);
+    run(Tracked::new(config()), SNAPSHOT_STEPS, true);
+}
+
+#[test]
+fn every_crash_around_snapshot_marks_that_are_carried_over() {
+    for left in [0, 1, 3] {
+        let mut tracked = near_the_end(left);
+        let last = tracked.next_index(1) - 1;
+        assert!(tracked.mark(1, last - 2, false));
+        run(tracked, SNAPSHOT_STEPS, left == 1);
+    }
+}
+
 #[test]
 fn every_crash_with_four_overlapping_flushes() {
     let mut config = small();

@@ -20,6 +20,8 @@ enum Step {
     Reclaim { group: u32, keep: u64 },
     Crash { seed: u64 },
     Mark,
+    Snapshot { group: u32, back: u64 },
+    Install { group: u32, ahead: u64 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -33,7 +35,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Submit),
         5 => (0..4_usize).prop_map(|place| Step::Finish { place }),
         2 => Just(Step::Flush),
-        2 => (group, 0..8_u64).prop_map(|(group, keep)| Step::Reclaim { group, keep }),
+        2 => (group.clone(), 0..8_u64).prop_map(|(group, keep)| Step::Reclaim { group, keep }),
+        2 => (group.clone(), 0..5_u64).prop_map(|(group, back)| Step::Snapshot { group, back }),
+        1 => (group, 0..20_u64).prop_map(|(group, ahead)| Step::Install { group, ahead }),
         1 => any::<u64>().prop_map(|seed| Step::Crash { seed }),
         1 => Just(Step::Mark),
     ]
@@ -59,6 +63,7 @@ fn apply(tracked: &mut Tracked, step: &Step, term: u64) {
         }
         Step::Replace { group, back, bytes } => {
             let lowest = tracked.log.wal.entry_range(group).map_or(0, |(first, _)| first);
+            let lowest = lowest.max(tracked.covered(group) + 1);
             let index = tracked.next_index(group).saturating_sub(back).max(lowest).max(1);
             if tracked.log.wal.entry_range(group).is_some() {
                 tracked.entry(group, term, index, bytes);
@@ -76,6 +81,14 @@ fn apply(tracked: &mut Tracked, step: &Step, term: u64) {
         Step::Reclaim { group, keep } => {
             let before = tracked.next_index(group).saturating_sub(keep);
             tracked.reclaim(group, before);
+        }
+        Step::Snapshot { group, back } => {
+            if let Some((first, last)) = tracked.log.wal.entry_range(group) {
+                tracked.mark(group, last.saturating_sub(back).max(first - 1).max(1), false);
+            }
+        }
+        Step::Install { group, ahead } => {
+            tracked.mark(group, tracked.covered(group) + 1 + ahead, true);
         }
         Step::Crash { seed } => *tracked = crash(tracked, seed),
         Step::Mark => {

@@ -368,6 +368,14 @@ impl Tracked {
         self.states.range(..=last).next_back().map(|(_, state)| state.clone()).unwrap_or_default()
     }
 
+    /// Forgets entries that nobody wants any more, and states the log cannot end in any more.
+    pub(crate) fn forget(&mut self) {
+        let durable = self.log.wal.durable_sequence();
+        let oldest = self.states.range(..=durable).next_back().map_or(0, |(sequence, _)| *sequence);
+        self.states.retain(|sequence, _| *sequence >= oldest);
+        self.model = std::mem::take(&mut self.model).wanted_from(&self.first);
+    }
+
     /// Goes on from a crashed disk.
     pub(crate) fn reopen(&self, disk: MemDisk) -> Self {
         let found = self.check(&disk);

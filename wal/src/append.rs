@@ -178,7 +178,7 @@ impl<D: Disk> Wal<D> {
         match purpose {
             _ if self.segments.free_count() > 0 => 0,
             Purpose::Entry => self.reserved_blocks(),
-            Purpose::HardState => self.reserved_blocks() / 4,
+            Purpose::HardState => (self.reserved_blocks() / 4).max(1),
             Purpose::SnapshotMark => 0,
         }
     }

@@ -8,8 +8,10 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use ringraft_wal::mem::MemDisk;
-use ringraft_wal::{Config, FileNumber, Identity, Recovered, ValidConfig, Wal};
+use ringraft_wal::mem::{MemDisk, Survival};
+use ringraft_wal::{
+    Config, FileNumber, Identity, Recovered, RecoveredGroup, SnapshotMark, SnapshotName, ValidConfig, Wal,
+};
 
 const BLOCK: usize = 512;
 const EDITS_MAX: usize = 12;
@@ -47,10 +49,24 @@ fn append(wal: &mut Wal<MemDisk>, disk: &mut MemDisk, group: u32, term: u64, ind
     wal.finish_entry(1).is_ok()
 }
 
-/// Four segments, two groups, votes, replaced and reclaimed entries, files that were used before.
-fn written() -> &'static Files {
-    static FILES: OnceLock<Files> = OnceLock::new();
-    FILES.get_or_init(|| {
+fn mark(wal: &mut Wal<MemDisk>, disk: &mut MemDisk, group: u32, index: u64, replaces_log: bool) {
+    let mark = SnapshotMark { term: 1, index, file_bytes: BLOCK as u64, state_hash: index, replaces_log };
+    wal.append_snapshot_mark(group, mark, disk).expect("room");
+    disk.snapshots_mut().insert(SnapshotName { group, index }, vec![1; BLOCK]);
+}
+
+/// Every ten entries a snapshot, and nothing below it in the log.
+fn snapshot(wal: &mut Wal<MemDisk>, disk: &mut MemDisk, group: u32, index: u64) {
+    if index > 0 && index.is_multiple_of(10) {
+        mark(wal, disk, group, index, false);
+        wal.reclaim(group, index + 1).expect("covered");
+    }
+}
+
+/// Four segments, three groups, votes, replaced and reclaimed entries, snapshots, files that were used before.
+fn written() -> &'static MemDisk {
+    static DISK: OnceLock<MemDisk> = OnceLock::new();
+    DISK.get_or_init(|| {
         let config = config();
         let mut disk = MemDisk::new(&config, 3);
         let recovered = disk.recover(&config).expect("an empty log");
@@ -66,10 +82,14 @@ fn written() -> &'static Files {
                 wal.append_hard_state(2, term + 1, None, &mut disk).expect("room");
             }
             flush(&mut wal, &mut disk);
-            wal.reclaim(1, index.saturating_sub(60));
-            wal.reclaim(2, (index / 3).saturating_sub(15));
+            snapshot(&mut wal, &mut disk, 1, index.saturating_sub(60));
+            snapshot(&mut wal, &mut disk, 2, (index / 3).saturating_sub(15));
+            if index == 90 {
+                mark(&mut wal, &mut disk, 3, 7, true);
+                assert!(append(&mut wal, &mut disk, 3, 2, 8, 60));
+            }
         }
-        disk.files().clone()
+        disk.crash(&mut |_, _| Survival::Lost)
     })
 }
 
@@ -126,7 +146,7 @@ fn check(recovered: &Recovered, files: &Files) {
 
 fuzz_target!(|data: &[u8]| {
     let config = config();
-    let mut files = written().clone();
+    let mut files = written().files().clone();
     let mut input = Unstructured::new(data);
     for _ in 0..EDITS_MAX {
         if input.is_empty() || edit(&mut files, &mut input).is_err() {
@@ -135,13 +155,18 @@ fuzz_target!(|data: &[u8]| {
     }
     let mut disk = MemDisk::new(&config, 0);
     disk.files_mut().clone_from(&files);
+    disk.snapshots_mut().clone_from(written().snapshots());
+    if input.ratio(1, 8).unwrap_or(false) {
+        disk.snapshots_mut().pop_last();
+    }
     let recovered = match disk.recover(&config) {
         Ok(recovered) => recovered,
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
     check(&recovered, &files);
     let next = recovered.groups.get(&1).and_then(|found| found.entries.back().copied());
-    let (term, index) = next.map_or((1, 1), |last| (last.term, last.index.saturating_add(1)));
+    let first = recovered.groups.get(&1).map_or(1, RecoveredGroup::first_index);
+    let (term, index) = next.map_or((1, first), |last| (last.term, last.index.saturating_add(1)));
     let mut wal = Wal::new(config.clone(), recovered, &mut disk);
     if index < u64::MAX && append(&mut wal, &mut disk, 1, term, index, 100) {
         flush(&mut wal, &mut disk);

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use ringraft_wal::mem::{MemDisk, Survival};
+use ringraft_wal::mem::MemDisk;
 use ringraft_wal::{
     Config, FileNumber, Identity, Recovered, RecoveredGroup, SnapshotMark, SnapshotName, ValidConfig, Wal,
 };
@@ -17,6 +17,7 @@ const BLOCK: usize = 512;
 const EDITS_MAX: usize = 12;
 
 type Files = BTreeMap<FileNumber, Vec<u8>>;
+type Snapshots = BTreeMap<SnapshotName, Vec<u8>>;
 
 fn config() -> ValidConfig {
     let config = Config {
@@ -64,9 +65,9 @@ fn snapshot(wal: &mut Wal<MemDisk>, disk: &mut MemDisk, group: u32, index: u64) 
 }
 
 /// Four segments, three groups, votes, replaced and reclaimed entries, snapshots, files that were used before.
-fn written() -> &'static MemDisk {
-    static DISK: OnceLock<MemDisk> = OnceLock::new();
-    DISK.get_or_init(|| {
+fn written() -> &'static (Files, Snapshots) {
+    static WRITTEN: OnceLock<(Files, Snapshots)> = OnceLock::new();
+    WRITTEN.get_or_init(|| {
         let config = config();
         let mut disk = MemDisk::new(&config, 3);
         let recovered = disk.recover(&config).expect("an empty log");
@@ -89,7 +90,7 @@ fn written() -> &'static MemDisk {
                 assert!(append(&mut wal, &mut disk, 3, 2, 8, 60));
             }
         }
-        disk.crash(&mut |_, _| Survival::Lost)
+        (disk.files().clone(), disk.snapshots().clone())
     })
 }
 
@@ -146,7 +147,7 @@ fn check(recovered: &Recovered, files: &Files) {
 
 fuzz_target!(|data: &[u8]| {
     let config = config();
-    let mut files = written().files().clone();
+    let mut files = written().0.clone();
     let mut input = Unstructured::new(data);
     for _ in 0..EDITS_MAX {
         if input.is_empty() || edit(&mut files, &mut input).is_err() {
@@ -155,7 +156,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let mut disk = MemDisk::new(&config, 0);
     disk.files_mut().clone_from(&files);
-    disk.snapshots_mut().clone_from(written().snapshots());
+    disk.snapshots_mut().clone_from(&written().1);
     if input.ratio(1, 8).unwrap_or(false) {
         disk.snapshots_mut().pop_last();
     }

@@ -109,3 +109,143 @@ fn described(operation: &DiskOperation<Buffer>) -> (&'static str, FileName) {
         | DiskOperation::CreateSegment { file, .. } => ("use", FileName::Segment(*file)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ringraft_wal::{Completed, Config, Identity, SnapshotMark, Wal};
+
+    use super::super::{Ending, SimDisk};
+    use super::*;
+
+    const BLOCK: usize = 512;
+
+    fn medium() -> Medium {
+        let config = Config {
+            block_bytes: BLOCK,
+            segment_bytes: 32 * BLOCK as u64,
+            segments_ready: 1,
+            batch_bytes_max: 4 * BLOCK,
+            record_bytes_max: 8 * BLOCK,
+            backlog_bytes_max: 64 * BLOCK,
+            ..Config::default()
+        };
+        let mut medium = Medium::new(config.validate(Identity::default()).expect("valid"));
+        medium.open(64, None).expect("an empty folder");
+        medium
+    }
+
+    fn start(medium: &mut Medium, disk: &mut SimDisk) -> Wal<SimDisk> {
+        let recovered = medium.recover().expect("a disk nobody damaged");
+        Wal::new(medium.config().clone(), recovered, disk)
+    }
+
+    /// Ends what was asked for; an operation on a snapshot ends by the verdict, and its end is returned.
+    fn end(
+        medium: &mut Medium,
+        wal: &mut Wal<SimDisk>,
+        disk: &mut SimDisk,
+        verdict: Verdict,
+        random: &mut Random,
+    ) -> Option<Result<(), DiskError>> {
+        let mut ended = None;
+        for operation in disk.take() {
+            let name = medium.begin(operation);
+            let verdict = if medium.kind(name).is_some_and(super::super::OperationKind::is_of_snapshot) {
+                verdict
+            } else {
+                Verdict::Sound
+            };
+            let completion = medium.finish(name, verdict, random).expect("it was begun");
+            if let Some(Completed::Snapshot(done)) =
+                wal.complete(completion, &mut Vec::new(), disk).expect("no log error")
+            {
+                ended = Some(done.result.map(|_| ()));
+            }
+        }
+        ended
+    }
+
+    const NAME: SnapshotName = SnapshotName { group: 4, index: 9 };
+
+    /// Two pieces, the end, the mark; stops and loses power before the step `crash_before`. Says whether it was finished and
+    /// whether the mark is durable.
+    fn written(medium: &mut Medium, crash_before: u32, random: &mut Random) -> (bool, bool) {
+        let mut disk = SimDisk::default();
+        let mut wal = start(medium, &mut disk);
+        let (mut finished, mut marked) = (false, false);
+        for step in 0..4 {
+            match step {
+                0 | 1 => {
+                    let offset = u64::from(step) * BLOCK as u64;
+                    wal.write_snapshot(NAME, offset, &[step as u8; BLOCK], &mut disk).map(|_| ()).expect("in order");
+                }
+                2 => wal.finish_snapshot(NAME, &mut disk).map(|_| ()).expect("both pieces are there"),
+                _ => {
+                    let mark = SnapshotMark { term: 1, index: 9, file_bytes: 1024, state_hash: 5, replaces_log: true };
+                    wal.append_snapshot_mark(4, mark, &mut disk).expect("room");
+                    wal.submit(&mut disk).expect("sound");
+                }
+            }
+            if step == crash_before {
+                disk.take().into_iter().for_each(|operation| {
+                    medium.begin(operation);
+                });
+                break;
+            }
+            end(medium, &mut wal, &mut disk, Verdict::Sound, random);
+            finished |= step == 2;
+            marked |= step == 3;
+        }
+        medium.crash(Ending::PowerLost, random);
+        medium.open(64, None).expect("a disk nobody damaged");
+        (finished, marked)
+    }
+
+    #[test]
+    fn whatever_a_crash_leaves_a_durable_mark_has_its_file_whole() {
+        let mut random = Random::stream(7, "snapshots");
+        let mut seen = [0; 3];
+        for round in 0..400 {
+            let mut medium = medium();
+            let (finished, marked) = written(&mut medium, round % 5, &mut random);
+            assert!(medium.parts.is_empty(), "a start removes them");
+            let recovered = medium.recover().expect("a disk nobody damaged");
+            let there = medium.snapshots.get(&NAME);
+            if let Some(bytes) = there {
+                assert_eq!(*bytes, [[0; BLOCK], [1; BLOCK]].concat(), "whole or not there");
+            }
+            assert!(there.is_some() || !finished);
+            let usable = recovered.usable_snapshots(NAME.group).count();
+            assert!(usable == 1 || !marked);
+            seen[usize::from(there.is_some()) + usize::from(usable == 1)] += 1;
+        }
+        assert!(seen.iter().all(|count| *count > 20), "{seen:?}");
+    }
+
+    #[test]
+    fn errors_are_typed_and_the_log_goes_on() {
+        let mut random = Random::stream(8, "snapshots");
+        let (mut medium, mut disk) = (medium(), SimDisk::default());
+        let mut wal = start(&mut medium, &mut disk);
+        wal.write_snapshot(NAME, 0, &[1; BLOCK], &mut disk).expect("the first piece");
+        let full = end(&mut medium, &mut wal, &mut disk, Verdict::NoSpace, &mut random);
+        assert_eq!(full, Some(Err(DiskError::NoSpace)));
+        wal.write_snapshot(NAME, 0, &[1; BLOCK], &mut disk).expect("it begins anew");
+        let failed = end(&mut medium, &mut wal, &mut disk, Verdict::Failed, &mut random);
+        assert!(matches!(failed, Some(Err(DiskError::Io { operation: "write", file: FileName::Part(NAME), .. }))));
+        assert!(!wal.is_poisoned());
+        assert_eq!(medium.damage_snapshot(&mut random), None, "none is finished");
+    }
+
+    #[test]
+    fn a_flipped_bit_is_one_bit_of_a_finished_file() {
+        let mut random = Random::stream(9, "snapshots");
+        let mut medium = medium();
+        written(&mut medium, 4, &mut random);
+        let before = medium.snapshots[&NAME].clone();
+        assert!(medium.damage_snapshot(&mut random).is_some());
+        let flipped = before.iter().zip(&medium.snapshots[&NAME]).map(|(one, other)| (one ^ other).count_ones());
+        assert_eq!(flipped.sum::<u32>(), 1);
+        assert!(medium.recover().is_ok(), "the log does not look into it");
+    }
+}

@@ -6,9 +6,9 @@
 mod common;
 
 use common::{BLOCK, Log, config};
-use ringraft_wal::FileNumber;
 use ringraft_wal::meta::Meta;
 use ringraft_wal::record;
+use ringraft_wal::{FileNumber, SnapshotMark};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -47,6 +47,20 @@ fn the_first_batches_of_a_wal() {
 }
 
 #[test]
+fn a_snapshot_mark() {
+    let mut log = Log::new(config());
+    let (state_hash, file_bytes) = (0x3132_3334_3536_3738, 0x4142_4344_4546_4748);
+    let mark = SnapshotMark { term: 6, index: 0x0102, file_bytes, state_hash, replaces_log: true };
+    log.wal.append_snapshot_mark(5, mark, &mut log.disk).unwrap();
+    log.flush();
+    let image = &log.disk.files()[&FileNumber(0)];
+    assert_eq!(lines(&image[64..BLOCK]), GOLDEN_MARK);
+    log.flushed_entries(5, 0x0103, 0x0140, 10);
+    let image = &log.disk.files()[&FileNumber(1)];
+    assert_eq!(lines(&image[64..64 + 56]), GOLDEN_CARRIED);
+}
+
+#[test]
 fn a_seal() {
     let mut log = Log::new(config());
     log.flushed_entries(1, 1, 32, 10);
@@ -78,6 +92,10 @@ const GOLDEN_SECOND: &[&str] = &[
     "0200000020000000023e228e01000000331df96cf73e6bcf000000006f3f5e28",
     "e9fb0daf200000000100000006000000030000000000000001",
 ];
+const GOLDEN_MARK: &[&str] =
+    &["d5b2a49f38000000050000000500000006000000000000000201000000000000", "4847464544434241383736353433323101"];
+const GOLDEN_CARRIED: &[&str] =
+    &["6dbcb40138000000050200000500000006000000000000000201000000000000", "4847464544434241383736353433323101"];
 const GOLDEN_SEAL: &[&str] = &[
     "5257414c01000200010000000000000020000000000000001f00000000000000",
     "1f00000030000000ad961b8c01000000cc73f1c4f73e6bcf0000000079a7e3a2",

@@ -151,10 +151,13 @@ async fn written(directory: PathBuf) {
     assert!(host.durables.iter().any(|durable| durable.snapshot == Some(20)));
     assert!(matches!(host.wal.remove_snapshot(NAME, false, &mut host.disk), Err(SnapshotError::Needed { .. })));
     // A second snapshot is not finished when the process ends.
-    host.piece(0, &content[..BLOCK]).await.unwrap();
+    let next = SnapshotName { group: 1, index: 30 };
+    let begun = host.wal.write_snapshot(next, 0, &content[..BLOCK], &mut host.disk);
+    host.end(begun).await.unwrap();
+    assert!(directory.join(format!("{next}.part")).exists());
     host.disk.close().await;
     let host = Host::open(&directory).await.unwrap();
-    assert!(!directory.join(format!("{NAME}.part")).exists());
+    assert!(!directory.join(format!("{next}.part")).exists());
     assert_eq!(host.recovered.groups[&1].marks, [mark]);
     assert_eq!(host.recovered.usable_snapshots(1).copied().collect::<Vec<_>>(), [mark]);
     let [file] = host.recovered.snapshots[..] else { panic!("{:?}", host.recovered.snapshots) };

@@ -193,6 +193,9 @@ fn a_snapshot_that_the_log_needs_is_not_removed() {
     log.flush();
     assert_eq!(remove(&mut log, 5), Ok(()), "no log continues it any more");
     assert_eq!(remove(&mut log, 9), needed(9));
+    // Nor is it written again: its mark says how long it is.
+    let marked = SnapshotName { group: 1, index: 9 };
+    assert_eq!(log.wal.write_snapshot(marked, 0, &[1; BLOCK], &mut log.disk).map(|_| ()), needed(9));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Off the data path.
 //! Invariants: what is under way is bounded; the pieces of a file follow each other without holes, one at a time; after an
-//! error a file is written on only from its beginning; a file that a mark still needs is not removed.
+//! error a file is written on only from its beginning; a file that a mark still needs is neither removed nor replaced.
 //! It retries nothing and poisons nothing.
 
 use std::collections::BTreeMap;
@@ -92,7 +92,8 @@ impl<D: Disk> Wal<D> {
     /// at a time. The end comes out of [`Wal::complete`], as with all of these.
     ///
     /// # Errors
-    /// Not the next piece, not of whole blocks, too much under way, failed before, or poisoned; nothing was begun then.
+    /// Not the next piece, not of whole blocks, a mark names the finished file, too much under way, failed before, or
+    /// poisoned; nothing was begun then.
     pub fn write_snapshot(
         &mut self,
         snapshot: SnapshotName,
@@ -102,6 +103,7 @@ impl<D: Disk> Wal<D> {
     ) -> Result<Ticket, SnapshotError> {
         self.check_snapshot_piece(snapshot, offset, bytes.len())?;
         self.snapshot_files.admit(snapshot, Kind::Write)?;
+        self.check_unmarked(snapshot)?;
         let known = self.snapshot_files.parts.get(&snapshot).copied().unwrap_or(Part { bytes: 0, failed: false });
         if offset > 0 && known.failed {
             return Err(SnapshotError::Failed { snapshot });
@@ -123,10 +125,11 @@ impl<D: Disk> Wal<D> {
     /// Makes a snapshot whose pieces are all written durable under its final name.
     ///
     /// # Errors
-    /// None of it is written, a piece failed, too much under way, or poisoned.
+    /// None of it is written, a piece failed, a mark names the finished file, too much under way, or poisoned.
     pub fn finish_snapshot(&mut self, snapshot: SnapshotName, disk: &mut D) -> Result<Ticket, SnapshotError> {
         self.check_poison().map_err(|_| SnapshotError::Poisoned)?;
         self.snapshot_files.admit(snapshot, Kind::Finish)?;
+        self.check_unmarked(snapshot)?;
         let bytes = match self.snapshot_files.parts.get(&snapshot) {
             None => return Err(SnapshotError::Order { snapshot, offset: 0, expected: 0 }),
             Some(part) if part.failed => return Err(SnapshotError::Failed { snapshot }),
@@ -179,6 +182,12 @@ impl<D: Disk> Wal<D> {
     fn needs_snapshot(&self, snapshot: SnapshotName) -> bool {
         let Some(known) = self.groups.get(&snapshot.group) else { return false };
         known.mark_sequence > self.durable_sequence || known.marks.iter().any(|mark| mark.index == snapshot.index)
+    }
+
+    /// The file a mark names has the size that stands in the mark: it is not written again.
+    fn check_unmarked(&self, snapshot: SnapshotName) -> Result<(), SnapshotError> {
+        let marked = self.snapshot_marks(snapshot.group).iter().any(|mark| mark.index == snapshot.index);
+        if marked { Err(SnapshotError::Needed { snapshot }) } else { Ok(()) }
     }
 
     fn check_snapshot_piece(&self, snapshot: SnapshotName, offset: u64, bytes: usize) -> Result<(), SnapshotError> {

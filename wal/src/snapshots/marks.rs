@@ -26,7 +26,8 @@ pub(crate) fn note_mark(marks: &mut Vec<SnapshotMark>, mark: SnapshotMark) {
 
 impl<D: Disk> Wal<D> {
     /// Appends a mark: the finished file of `group` and `mark.index` is durable. With [`SnapshotMark::replaces_log`] the
-    /// group's entries are gone at once, and the next one must be the one behind `mark.index`. What is reclaimed or
+    /// group's entries are gone at once, and the next one must be the one behind `mark.index`; that earlier ones became
+    /// durable may still be told. What is reclaimed or
     /// removed because of a mark should wait until [`Durable::snapshot`](crate::Durable::snapshot) tells that it is durable.
     ///
     /// # Errors

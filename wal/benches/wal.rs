@@ -71,7 +71,7 @@ impl Log {
             let completion = DiskCompletion { ticket, result: Ok(Done::Written) };
             self.wal.complete(completion, &mut durables, &mut self.disk).expect("nothing fails");
         }
-        if self.index.is_multiple_of(1 << 12) {
+        if self.index > 0 && self.index.is_multiple_of(1 << 12) {
             let mark = SnapshotMark { term: 1, index: self.index, file_bytes: 0, state_hash: 0, replaces_log: false };
             self.wal.append_snapshot_mark(1, mark, &mut self.disk).expect("room");
             self.wal.reclaim(1, self.index).expect("covered");

@@ -13,8 +13,12 @@
 //!                                                                        '---> reply(position, outcome) borrowing both
 //! ```
 
+mod copying;
 mod digest;
+mod load;
+mod records;
 mod session;
+mod snapshot;
 mod store;
 mod transaction;
 
@@ -24,7 +28,10 @@ use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{EntryId, GroupId, Index, Term};
 
 pub use self::digest::StateDigest;
+pub use self::load::{LoadError, LoadProblem, StateLoader};
+pub use self::records::RecordError;
 use self::session::{Begun, Place, Sessions};
+pub use self::snapshot::{SnapshotHead, SnapshotRuns};
 use self::store::Store;
 use crate::limits::Limits;
 use crate::payload::{self, PayloadError};

@@ -6,6 +6,7 @@
 //! the longest part of it), so every replica forgets the same; `hash` and `bytes` are functions of the sessions' state.
 //! Memory: `sessions_max` sessions, each with at most `session_window_max` answers of 16 bytes; answers beyond a bit and
 //! a place are boxed; all of it together is at most `sessions_bytes_max` and one answer.
+//! While a snapshot runs (`copy`), a session it has not copied yet is kept aside before it changes.
 //! It executes nothing.
 //!
 //! ```text
@@ -17,12 +18,16 @@
 //! The client's id is made of the place of its OpenSession in the log, so no two sessions of a group ever share one:
 //! `client = index << 16 | position + 1` (never 0, which means "no session").
 
+mod copy;
+
 use std::collections::VecDeque;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use ringraft_net::wire::{OperationResult, OperationResultRef};
 
+pub(super) use self::copy::SessionsLoader;
+use super::copying::Copying;
 use super::digest::{bytes_hash, combine};
 use crate::limits::Limits;
 
@@ -178,6 +183,7 @@ fn results_hash(results: &[OperationResultRef<'_>]) -> u64 {
 /// One session.
 #[derive(Debug)]
 struct Session {
+    /// 0 when the slot is free.
     client: u64,
     /// All sequences below are answered and forgotten; the first of `answers` is this one's.
     acknowledged: u64,
@@ -186,9 +192,16 @@ struct Session {
     bytes: u64,
     older: u32,
     newer: u32,
+    /// The last snapshot that copied it or did not have to, since the session came after its beginning.
+    copied_in: u32,
 }
 
 impl Session {
+    fn new(client: u64, acknowledged: u64, last_used: Place, copied_in: u32) -> Self {
+        let (answers, older, newer) = (VecDeque::new(), NONE, NONE);
+        Self { client, acknowledged, last_used, answers, bytes: 0, older, newer, copied_in }
+    }
+
     #[inline]
     fn header_hash(&self) -> u64 {
         combine(combine(self.client, self.acknowledged), self.last_used.as_u64())
@@ -246,6 +259,9 @@ pub(super) struct Sessions {
     sessions_max: usize,
     window_max: u64,
     bytes_max: u64,
+    /// Number of the latest snapshot, running or not.
+    epoch: u32,
+    copying: Option<Copying>,
 }
 
 impl Sessions {
@@ -261,6 +277,8 @@ impl Sessions {
             sessions_max: limits.sessions_max as usize,
             window_max: u64::from(limits.session_window_max),
             bytes_max: limits.sessions_bytes_max,
+            epoch: 0,
+            copying: None,
         }
     }
 
@@ -284,9 +302,14 @@ impl Sessions {
             self.evict(self.oldest);
         }
         let client = place.client();
-        let (answers, older) = (VecDeque::new(), NONE);
-        let session = Session { client, acknowledged: 1, last_used: place, answers, bytes: 0, older, newer: NONE };
+        let slot = self.insert(Session::new(client, 1, place, self.epoch));
+        self.link_newest(slot);
+        client
+    }
+
+    fn insert(&mut self, session: Session) -> u32 {
         self.hash ^= session.header_hash();
+        let client = session.client;
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = session;
@@ -299,8 +322,7 @@ impl Sessions {
         };
         let earlier = self.by_client.insert(client, slot);
         assert!(earlier.is_none(), "two requests at one place of the log");
-        self.link_newest(slot);
-        client
+        slot
     }
 
     /// Takes note of a request at `place`: the session is in use, its acknowledged answers go.
@@ -345,6 +367,9 @@ impl Sessions {
     #[inline]
     fn touch(&mut self, slot: u32, acknowledged: u64, place: Place) {
         let session = &mut self.slots[slot as usize];
+        if let Some(copying) = &mut self.copying {
+            copy::keep(copying, session);
+        }
         self.hash ^= session.header_hash();
         while session.acknowledged < acknowledged
             && let Some(answer) = session.answers.pop_front()
@@ -370,12 +395,16 @@ impl Sessions {
     fn evict(&mut self, slot: u32) {
         self.unlink(slot);
         let session = &mut self.slots[slot as usize];
+        if let Some(copying) = &mut self.copying {
+            copy::keep(copying, session);
+        }
         self.hash ^= session.header_hash();
         for (ahead, answer) in std::mem::take(&mut session.answers).iter().enumerate() {
             self.hash ^= answer.hash(session.client, session.acknowledged + ahead as u64);
         }
         self.bytes -= session.bytes;
         self.by_client.remove(&session.client);
+        session.client = 0;
         self.free.push(slot);
     }
 

@@ -8,15 +8,19 @@
 //! It knows neither requests nor sessions.
 //!
 //! ```text
-//!  item   | bytes: key, value in one allocation | key hash | item hash | version | key length |   56 bytes + bytes
+//!  item   | bytes: key, value in one allocation | key hash | item hash | version | key length | copied in |   56 bytes + bytes
 //! ```
 //! The key's hash stands in the item, so that a growing table is rearranged without reading the keys.
+//! While a snapshot runs (`copy`), an item it has not copied yet is kept aside before it changes.
+
+mod copy;
 
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
+use super::copying::Copying;
 use super::digest;
 
 /// Seed of the table's hash function. Any value does: no result depends on the order of the table.
@@ -34,17 +38,19 @@ pub(super) struct Item {
     /// Place in the log of the request that wrote it.
     version: u64,
     key_bytes: u32,
+    /// The last snapshot that copied it or did not have to, since the item came after its beginning.
+    copied_in: u32,
 }
 
 const _: () = assert!(size_of::<Item>() == 56);
 
 impl Item {
-    fn new(key: &[u8], key_hash: u64, value: &[u8], version: u64) -> Self {
+    fn new(key: &[u8], key_hash: u64, value: &[u8], version: u64, copied_in: u32) -> Self {
         let mut bytes = Vec::with_capacity(key.len() + value.len());
         bytes.extend_from_slice(key);
         bytes.extend_from_slice(value);
         let item_hash = digest::item_hash(&bytes, key.len(), version);
-        Self { bytes, key_hash, item_hash, version, key_bytes: key.len() as u32 }
+        Self { bytes, key_hash, item_hash, version, key_bytes: key.len() as u32, copied_in }
     }
 
     #[inline]
@@ -85,11 +91,15 @@ pub(super) struct Store {
     hasher: FixedState,
     hash: u64,
     bytes: u64,
+    /// Number of the latest snapshot, running or not.
+    epoch: u32,
+    copying: Option<Copying>,
 }
 
 impl Store {
     pub(super) fn new() -> Self {
-        Self { table: HashTable::new(), hasher: FixedState::with_seed(TABLE_SEED), hash: 0, bytes: 0 }
+        let hasher = FixedState::with_seed(TABLE_SEED);
+        Self { table: HashTable::new(), hasher, hash: 0, bytes: 0, epoch: 0, copying: None }
     }
 
     /// XOR of the items' hashes.
@@ -118,6 +128,9 @@ impl Store {
     pub(super) fn put(&mut self, key: &[u8], value: &[u8], version: u64) -> bool {
         let key_hash = self.hasher.hash_one(key);
         if let Some(item) = self.table.find_mut(key_hash, |item| item.has_key(key, key_hash)) {
+            if let Some(copying) = &mut self.copying {
+                copy::keep(copying, item);
+            }
             self.hash ^= item.item_hash;
             self.bytes -= item.bytes.len() as u64;
             item.overwrite(value, version);
@@ -125,7 +138,7 @@ impl Store {
             self.bytes += item.bytes.len() as u64;
             return true;
         }
-        self.insert(Item::new(key, key_hash, value, version));
+        self.insert(Item::new(key, key_hash, value, version, self.epoch));
         false
     }
 
@@ -138,7 +151,10 @@ impl Store {
     pub(super) fn take(&mut self, key: &[u8]) -> Option<Item> {
         let key_hash = self.hasher.hash_one(key);
         let found = self.table.find_entry(key_hash, |item| item.has_key(key, key_hash)).ok()?;
-        let (item, _) = found.remove();
+        let (mut item, _) = found.remove();
+        if let Some(copying) = &mut self.copying {
+            copy::keep(copying, &mut item);
+        }
         self.hash ^= item.item_hash;
         self.bytes -= item.bytes.len() as u64;
         Some(item)

@@ -9,6 +9,8 @@ use ringraft_net::wire::{Operation, OperationResult, Outcome, Reply, Request, vi
 
 use super::*;
 
+mod snapshot;
+
 fn put(key: &str, value: &str) -> Operation {
     Operation::Put { key: key.into(), value: value.into() }
 }
@@ -325,7 +327,11 @@ enum Step {
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
-    let operations = || prop::collection::vec(any_operation(), 1..4);
+    step_of(any_operation)
+}
+
+fn step_of<S: Strategy<Value = Operation>>(operation: impl Fn() -> S) -> impl Strategy<Value = Step> {
+    let operations = || prop::collection::vec(operation(), 1..4);
     prop_oneof![
         1 => (0..3_usize).prop_map(|client| Step::Open { client }),
         6 => (0..3_usize, operations(), any::<bool>())

@@ -12,4 +12,5 @@ pub mod limits;
 pub mod payload;
 pub mod shard;
 pub mod slots;
+pub mod snapshot;
 pub mod state_machine;

@@ -57,6 +57,27 @@ impl Limits {
             operations_max: self.operations_max as usize,
         }
     }
+
+    /// All of them as one number, the same in every release: a snapshot is of use only where they are the same.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let Self {
+            key_bytes_max,
+            value_bytes_max,
+            request_bytes_max,
+            operations_max,
+            answer_bytes_max,
+            sessions_max,
+            session_window_max,
+            sessions_bytes_max,
+        } = *self;
+        let narrow = [key_bytes_max, value_bytes_max, request_bytes_max, operations_max]
+            .into_iter()
+            .chain([answer_bytes_max, sessions_max, session_window_max])
+            .flat_map(u32::to_le_bytes);
+        let bytes: Vec<u8> = narrow.chain(sessions_bytes_max.to_le_bytes()).collect();
+        xxhash_rust::xxh3::xxh3_64(&bytes)
+    }
 }
 
 #[cfg(test)]
@@ -69,5 +90,30 @@ mod tests {
         assert!(limits.value_bytes_max <= limits.answer_bytes_max);
         assert!((limits.answer_bytes_max as usize) < wire_limits::CLIENT_FRAME_BYTES_MAX);
         assert_eq!(limits.client(), wire_limits::Limits::CLIENT);
+    }
+
+    #[test]
+    fn the_digest_is_golden_and_every_limit_counts() {
+        let default = Limits::default();
+        let mut digests = vec![default.digest()];
+        let changes: [fn(&mut Limits); 8] = [
+            |limits| limits.key_bytes_max += 1,
+            |limits| limits.value_bytes_max += 1,
+            |limits| limits.request_bytes_max += 1,
+            |limits| limits.operations_max += 1,
+            |limits| limits.answer_bytes_max += 1,
+            |limits| limits.sessions_max += 1,
+            |limits| limits.session_window_max += 1,
+            |limits| limits.sessions_bytes_max += 1,
+        ];
+        for change in changes {
+            let mut limits = default;
+            change(&mut limits);
+            digests.push(limits.digest());
+        }
+        assert_eq!(digests[0], 1_144_905_115_337_712_420, "snapshots of other releases carry it");
+        digests.sort_unstable();
+        digests.dedup();
+        assert_eq!(digests.len(), 9);
     }
 }

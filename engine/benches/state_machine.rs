@@ -1,20 +1,28 @@
-//! What applying costs: view, session, store and hash of 128-byte puts, and reads.
+//! What applying costs: view, session, store and hash of 128-byte puts, and reads; what taking and loading snapshots does.
 //!
 //! Off the data path.
 //! Figures are per iteration of one request in an entry of 64; keys are visited in a scattered order, so that a large
 //! store shows its cache misses.
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ringraft_engine::limits::Limits;
 use ringraft_engine::payload;
-use ringraft_engine::state_machine::StateMachine;
+use ringraft_engine::snapshot::{Chunk, ChunkBytes, ChunkReader, ChunkWriter, Expected, FileHead, Members};
+use ringraft_engine::state_machine::{StateLoader, StateMachine};
 use ringraft_net::wire::{self, Operation, OperationResultRef, OutcomeRef, Request};
-use ringraft_raft::GroupId;
+use ringraft_raft::{GroupId, NodeId};
 
 /// Requests per entry.
 const BATCH: u64 = 64;
+
+/// Bytes of a snapshot's slice.
+const SLICE_BYTES: usize = 256 << 10;
+
+/// Bytes of the slices between two entries: a bit more than an entry changes.
+const SMALL_SLICE_BYTES: usize = 16 << 10;
 
 /// Entries made beforehand; sequences go on from one to the next.
 const ENTRIES: u64 = 256;
@@ -124,5 +132,97 @@ fn parts(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, applies, parts);
+/// Puts with a snapshot running: the slices between the entries are not measured, what puts keep aside for them is.
+fn apply_during_snapshots(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("state_machine");
+    group.throughput(Throughput::Elements(BATCH));
+    let (mut machine, client) = filled(1_000_000);
+    let (mut sequence, mut slice) = (1, Vec::new());
+    group.bench_function("put 128 B with session, 1 M keys, entry of 64, a snapshot runs", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let mut measured = Duration::ZERO;
+            for _ in 0..iterations {
+                let payload = entry(client, sequence, 1_000_000);
+                sequence += BATCH;
+                if !machine.snapshot_runs() {
+                    machine.begin_snapshot().expect("none runs");
+                }
+                slice.clear();
+                machine.snapshot_slice(&mut slice, SMALL_SLICE_BYTES);
+                let start = Instant::now();
+                let applied = machine.apply_entry(machine.last_applied() + 1, 1, &payload, |position, outcome| {
+                    black_box((position, &outcome));
+                });
+                measured += start.elapsed();
+                applied.expect("a valid entry");
+            }
+            measured
+        });
+    });
+    assert_eq!(machine.digest(), machine.recompute_digest());
+    group.finish();
+}
+
+/// Calls `each` with every slice of a snapshot of the state as it is.
+fn slices(machine: &mut StateMachine, slice: &mut Vec<u8>, mut each: impl FnMut(&[u8])) {
+    machine.begin_snapshot().expect("none runs");
+    let mut more = true;
+    while more {
+        slice.clear();
+        more = machine.snapshot_slice(slice, SLICE_BYTES);
+        each(slice);
+    }
+}
+
+fn snapshots(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("snapshot");
+    group.sample_size(10);
+    let (mut machine, _) = filled(300_000);
+    let (identity, limits) = (7, Limits::default());
+    let members = Members::new(vec![NodeId(1)], Vec::new(), Vec::new()).expect("a member");
+    let (chunk_bytes, state) = (ChunkBytes::default(), machine.snapshot_head());
+    let head = FileHead { identity, limits_digest: limits.digest(), source: NodeId(1), chunk_bytes, state, members };
+    let (mut slice, mut chunks, mut stream_bytes) = (Vec::new(), Vec::new(), 0);
+    let mut emit = |chunk: &[u8]| chunks.push(chunk.to_vec());
+    let mut writer = ChunkWriter::new(GroupId(0), &head, &mut emit);
+    slices(&mut machine, &mut slice, |bytes| {
+        stream_bytes += bytes.len() as u64;
+        writer.push(bytes, &mut emit);
+    });
+    writer.finish(&mut emit);
+    group.throughput(Throughput::Bytes(stream_bytes));
+    group.bench_function("slices, 300 k keys of 128 B", |bencher| {
+        bencher.iter(|| {
+            slices(&mut machine, &mut slice, |bytes| {
+                black_box(bytes);
+            });
+        });
+    });
+    group.bench_function("slices and chunks, 300 k keys of 128 B", |bencher| {
+        bencher.iter(|| {
+            let mut emit = |chunk: &[u8]| {
+                black_box(chunk);
+            };
+            let mut writer = ChunkWriter::new(GroupId(0), &head, &mut emit);
+            slices(&mut machine, &mut slice, |bytes| writer.push(bytes, &mut emit));
+            writer.finish(&mut emit)
+        });
+    });
+    group.bench_function("chunks checked and loaded, 300 k keys of 128 B", |bencher| {
+        bencher.iter_with_large_drop(|| {
+            let expected = Expected { group: GroupId(0), identity, limits_digest: limits.digest() };
+            let mut reader = ChunkReader::new(expected);
+            let mut loader = StateLoader::new(GroupId(0), limits, state);
+            for chunk in &chunks {
+                if let Chunk::Data(bytes) = reader.take(chunk).expect("an intact chunk") {
+                    loader.push(bytes).expect("records");
+                }
+            }
+            loader.finish().expect("the same state")
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, applies, apply_during_snapshots, parts, snapshots);
 criterion_main!(benches);

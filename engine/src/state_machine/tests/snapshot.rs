@@ -213,6 +213,24 @@ fn what_is_kept_aside_is_counted_and_goes_with_the_snapshot() {
     assert_ne!(content(&mut machine), content_before);
 }
 
+#[test]
+fn sessions_forgotten_before_the_beginning_are_not_in_it() {
+    let limits = Limits { sessions_bytes_max: 1_000, ..Limits::default() };
+    let mut machine = StateMachine::new(GroupId(3), limits);
+    let (first, second) = (open(&mut machine), open(&mut machine));
+    apply(&mut machine, &[plain(vec![put("k", &"v".repeat(600))])]);
+    apply(&mut machine, &[in_session(first, 1, 1, get("k")), in_session(second, 1, 1, get("k"))]);
+    assert_eq!(machine.session_count(), 1, "the answers of both do not fit, and nothing took the first one's place");
+    let (head, stream) = taken(&mut machine);
+    let mut loaded = load(limits, head, &stream, 100).unwrap();
+    assert_eq!(content(&mut loaded), content(&mut machine));
+    for machine in [&mut machine, &mut loaded] {
+        assert_eq!(one(machine, in_session(first, 2, 1, get("k"))), Outcome::SessionExpired);
+        assert!(matches!(one(machine, in_session(second, 1, 1, get("k"))), Outcome::Done(_)));
+    }
+    assert_eq!(loaded.digest(), machine.digest());
+}
+
 /// Answers come back at their first place, and so does the gap between them.
 #[test]
 fn a_loaded_session_answers_retries() {

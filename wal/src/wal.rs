@@ -18,7 +18,7 @@ use hashbrown::HashMap;
 
 use crate::buffers::Buffers;
 use crate::config::ValidConfig;
-use crate::disk::{Disk, DiskError, Ticket};
+use crate::disk::{Disk, DiskError, FileNumber, Ticket};
 use crate::error::WalError;
 use crate::index::GroupIndex;
 use crate::open_batch::{ClosedBatch, Durable, OpenBatch};
@@ -46,6 +46,17 @@ pub enum EntryBytes<'a> {
     OnDisk,
     /// Not in the log.
     Missing,
+}
+
+/// Where a record stands in the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordPlace {
+    /// The segment file.
+    pub file: FileNumber,
+    /// The first byte in it.
+    pub offset: u64,
+    /// The whole record with its padding.
+    pub bytes: usize,
 }
 
 /// Counters since the start, and sizes now.
@@ -258,6 +269,14 @@ impl<D: Disk> Wal<D> {
             if here { batch.closed.record(location, self.config.block_bytes) } else { None }
         });
         cached.map_or(EntryBytes::OnDisk, EntryBytes::Cached)
+    }
+
+    /// Where an entry stands, or will stand, on the disk.
+    #[must_use]
+    pub fn entry_place(&self, group: u32, index: u64) -> Option<RecordPlace> {
+        let location = self.groups.get(&group)?.get(index)?;
+        let file = self.segments.file_of(location.segment_id(self.segments.newest_id()))?;
+        Some(RecordPlace { file, offset: location.offset(), bytes: location.padded() })
     }
 
     /// Counters and sizes.

@@ -343,6 +343,12 @@ impl RaftCore {
         self.log.first_index()
     }
 
+    /// The last entry that is compacted away; the log goes on behind it.
+    #[must_use]
+    pub fn base(&self) -> EntryId {
+        self.log.base()
+    }
+
     /// The term at an index of the log.
     #[must_use]
     pub fn term_at(&self, index: Index) -> Option<Term> {

@@ -101,6 +101,7 @@ impl Group {
             durable_hard_state: self.core.durable_hard_state(),
             commit_index: self.core.commit_index(),
             last_applied: self.machine.last_applied(),
+            base: self.core.base(),
             last: self.core.last(),
             durable_index: self.core.durable_index(),
             state_hash: self.machine.digest().hash,

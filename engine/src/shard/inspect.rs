@@ -5,7 +5,7 @@
 //! It compares nothing; the simulator's checkers do.
 
 use ringraft_raft::{EntryId, GroupId, HardState, Index, NodeId, Role, Term};
-use ringraft_wal::Disk;
+use ringraft_wal::{Disk, EntryBytes, RecordPlace};
 
 use super::Shard;
 
@@ -26,7 +26,9 @@ pub struct GroupView {
     pub commit_index: Index,
     /// Highest applied entry.
     pub last_applied: Index,
-    /// The last entry of the log.
+    /// The last entry that is only in a snapshot: the log begins behind it. Index 0: the log is whole.
+    pub base: EntryId,
+    /// The last entry of the log, or its base.
     pub last: EntryId,
     /// Highest entry known to be on this disk.
     pub durable_index: Index,
@@ -49,6 +51,15 @@ pub struct LogCursors {
     pub durable: u64,
 }
 
+/// An entry as it stands in the log: a whole record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryRecord<'a> {
+    /// Its bytes.
+    Cached(&'a [u8]),
+    /// They have left the cache: where the disk holds them.
+    OnDisk(RecordPlace),
+}
+
 /// Bytes and places a shard keeps that its settings bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -66,10 +77,20 @@ impl<D: Disk> Shard<D> {
         self.groups.iter().map(crate::group::Group::view)
     }
 
-    /// The term of a group's entry; `None`: no such group here, or no such entry.
+    /// The term of a group's entry, or of its base; `None`: no such group here, or no such entry.
     #[must_use]
     pub fn term_at(&self, group: u32, index: Index) -> Option<Term> {
         self.groups[self.place(GroupId(group))?].term_at(index)
+    }
+
+    /// The record of a group's entry; `None`: the log does not hold it.
+    #[must_use]
+    pub fn entry(&self, group: u32, index: Index) -> Option<EntryRecord<'_>> {
+        match self.io.wal.entry_bytes(group, index) {
+            EntryBytes::Cached(record) => Some(EntryRecord::Cached(record)),
+            EntryBytes::OnDisk => self.io.wal.entry_place(group, index).map(EntryRecord::OnDisk),
+            EntryBytes::Missing => None,
+        }
     }
 
     /// The cursors of the log.

@@ -1,4 +1,5 @@
-//! Monotonic cursors: terms, votes, commit, applied and durable positions never go back while a process lives.
+//! Monotonic cursors: terms, votes, commit, applied and durable positions and the bases of logs never go back while a
+//! process lives; what is below a base is applied.
 //!
 //! Off the data path.
 
@@ -42,7 +43,8 @@ impl Cursors {
     /// Looks at a replica; whether anything is new.
     pub(crate) fn group(&mut self, replica: Replica, now: &GroupView) -> Result<bool, Violation> {
         let before = self.groups[replica.node][replica.group as usize].replace(*now);
-        let ordered = now.last_applied <= now.commit_index
+        let ordered = now.base.index <= now.last_applied
+            && now.last_applied <= now.commit_index
             && now.commit_index <= now.last.index
             && now.durable_index <= now.last.index
             && now.durable_hard_state.current_term <= now.hard_state.current_term
@@ -55,6 +57,7 @@ impl Cursors {
             old.current_term < new.current_term || old.voted_for.is_none() || old.voted_for == new.voted_for;
         let grows = old.current_term <= new.current_term
             && before.durable_hard_state.current_term <= now.durable_hard_state.current_term
+            && before.base.index <= now.base.index
             && before.commit_index <= now.commit_index
             && before.last_applied <= now.last_applied;
         if ordered && grows && vote_kept {

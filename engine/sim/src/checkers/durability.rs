@@ -1,20 +1,46 @@
 //! Durability: after a crash a replica has everything it had reported durable, vote included; a damaged one stops instead.
 //!
 //! Off the data path.
+//!
+//! ```text
+//!   before   known.base | known.base + 1 ......... last durable
+//!   after            base | base + 1 ................. last      compared: from base + 1 to the last durable
+//! ```
+//!
+//! What lies at or below the new base is in a snapshot: the base must be in the archive, and `state_hash` compares the
+//! state. The base may lie beyond what this replica had committed only where a leader's snapshot took the place of its log;
+//! of what it held behind that, entries that contradict the base are gone with right.
 
-use ringraft_engine::shard::Shard;
 use ringraft_engine::shard::inspect::GroupView;
-use ringraft_raft::{EntryId, HardState, Term};
+use ringraft_raft::{EntryId, HardState, Index, Term};
 
+use super::archive::Archive;
 use super::{Replica, Violation};
-use crate::disk::SimDisk;
 use crate::world::Checked;
 
 /// What a replica had reported durable when its process ended.
 #[derive(Clone, Debug, Default)]
 struct Durable {
+    base: EntryId,
+    /// Terms of the entries behind the base.
     terms: Vec<Term>,
     hard_state: HardState,
+}
+
+impl Durable {
+    fn last_index(&self) -> Index {
+        self.base.index + self.terms.len() as Index
+    }
+
+    /// The term of an entry behind the base.
+    fn term_at(&self, index: Index) -> Option<Term> {
+        self.terms.get(index.checked_sub(self.base.index + 1)? as usize).copied()
+    }
+
+    /// Whether a snapshot that ends with `base` takes the place of this log: it holds something else there, or nothing.
+    fn gives_way_to(&self, base: EntryId) -> bool {
+        base.index > self.base.index && self.term_at(base.index) != Some(base.term)
+    }
 }
 
 /// By node and group.
@@ -29,16 +55,16 @@ impl Durability {
     }
 
     /// The process ends.
-    pub(crate) fn note(&mut self, replica: Replica, view: &GroupView, machine: &Shard<SimDisk>) {
-        let terms = (1..=view.durable_index).filter_map(|index| machine.term_at(replica.group, index)).collect();
-        let hard_state = view.durable_hard_state;
-        self.known[replica.node][replica.group as usize] = Durable { terms, hard_state };
+    pub(crate) fn note(&mut self, replica: Replica, view: &GroupView, term_at: impl Fn(Index) -> Option<Term>) {
+        let (base, hard_state) = (view.base, view.durable_hard_state);
+        let terms = (base.index + 1..=view.durable_index).filter_map(term_at).collect();
+        self.known[replica.node][replica.group as usize] = Durable { base, terms, hard_state };
     }
 
-    /// Whether a replica without a process had reported an entry durable.
+    /// Whether a replica without a process had reported a committed entry durable.
     pub(crate) fn holds(&self, replica: Replica, entry: EntryId) -> bool {
         let known = &self.known[replica.node][replica.group as usize];
-        known.terms.get(entry.index as usize - 1) == Some(&entry.term)
+        entry.index <= known.base.index || known.term_at(entry.index) == Some(entry.term)
     }
 
     /// The node's disk was emptied on purpose.
@@ -46,13 +72,24 @@ impl Durability {
         self.known[node].fill(Durable::default());
     }
 
-    /// The process is back.
-    pub(crate) fn check(&self, replica: Replica, view: &GroupView, machine: &Shard<SimDisk>) -> Checked {
+    /// The process is back, with a base that is in the archive.
+    pub(crate) fn check(
+        &self,
+        replica: Replica,
+        view: &GroupView,
+        archive: &Archive,
+        term_at: impl Fn(Index) -> Option<Term>,
+    ) -> Checked {
         let known = &self.known[replica.node][replica.group as usize];
-        for (index, term) in (1..).zip(&known.terms) {
-            let found = machine.term_at(replica.group, index);
-            if found != Some(*term) {
-                let seen = format!("{replica} had reported {term}.{index} durable and has {found:?} after its restart");
+        let from = if known.gives_way_to(view.base) { known.last_index() } else { view.base.index };
+        for index in from + 1..=known.last_index() {
+            // A log may come back with more of its front than it had kept.
+            let expected = known.term_at(index).or_else(|| archive.term_at(replica.group, index));
+            let found = term_at(index);
+            if found != expected {
+                let seen = format!(
+                    "{replica} had reported index {index} of term {expected:?} durable and has {found:?} after its restart"
+                );
                 return Err(Violation::new("durable entries survive", seen));
             }
         }
@@ -65,5 +102,64 @@ impl Durability {
         }
         let seen = format!("{replica} had {before:?} on disk and has {now:?} after its restart");
         Err(Violation::new("durable votes survive", seen))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkers::testing::{archive, view};
+
+    const REPLICA: Replica = Replica { node: 0, group: 0 };
+    const ARCHIVED: [Term; 4] = [1, 1, 2, 2];
+
+    /// A log: its base's index and the terms of the entries from index 1, of which those up to the base are not shown.
+    fn at(base: Index, terms: &[Term]) -> impl Fn(Index) -> Option<Term> {
+        move |index: Index| if index <= base { None } else { terms.get(index as usize - 1).copied() }
+    }
+
+    fn based(index: Index, terms: &[Term], archive: &Archive) -> GroupView {
+        let base = EntryId { term: archive.term_at(0, index).unwrap(), index };
+        view(base, index, terms.len() as Index)
+    }
+
+    /// Whether a log that ended as `before` (base, terms) may come back as `after`.
+    fn may_become(before: (Index, &[Term]), after: (Index, &[Term])) -> bool {
+        let (mut durability, archive) = (Durability::new(1, 1), archive(&ARCHIVED));
+        durability.note(REPLICA, &based(before.0, before.1, &archive), at(before.0, before.1));
+        durability.check(REPLICA, &based(after.0, after.1, &archive), &archive, at(after.0, after.1)).is_ok()
+    }
+
+    #[test]
+    fn nothing_durable_behind_the_base_is_lost_or_changed() {
+        assert!(may_become((0, &[1, 1, 2]), (0, &[1, 1, 2])));
+        assert!(!may_become((0, &[1, 1, 2]), (0, &[1, 1])));
+        assert!(!may_become((0, &[1, 1, 2]), (0, &[1, 1, 3])));
+        assert!(may_become((2, &[1, 1, 2, 5]), (3, &[1, 1, 2, 5])));
+        assert!(!may_become((2, &[1, 1, 2, 5]), (3, &[1, 1, 2])), "what is behind the new base stays");
+        assert!(!may_become((2, &[1, 1, 2, 5]), (3, &[1, 1, 2, 6])));
+    }
+
+    #[test]
+    fn a_log_may_come_back_with_more_of_its_front() {
+        assert!(may_become((3, &[1, 1, 2, 5]), (1, &[1, 1, 2, 5])));
+        assert!(!may_become((3, &[1, 1, 2, 5]), (1, &[1, 4, 2, 5])), "but with the front that was committed");
+        assert!(!may_become((3, &[1, 1, 2]), (1, &[1, 1])), "and with all of it");
+    }
+
+    #[test]
+    fn a_leaders_snapshot_takes_the_place_of_what_contradicts_it() {
+        assert!(may_become((0, &[1, 1]), (4, &ARCHIVED)), "it lay behind");
+        assert!(may_become((0, &[1, 1, 1, 1, 1]), (4, &ARCHIVED)), "it held other entries");
+        assert!(!may_become((0, &[1, 1, 2, 2, 5]), (4, &ARCHIVED)), "an entry behind the base it agrees with stays");
+    }
+
+    #[test]
+    fn a_node_that_is_down_holds_what_its_snapshot_covers() {
+        let (mut durability, archive) = (Durability::new(1, 1), archive(&ARCHIVED));
+        durability.note(REPLICA, &based(2, &ARCHIVED[..3], &archive), at(2, &ARCHIVED));
+        let holds = |term, index| durability.holds(REPLICA, EntryId { term, index });
+        assert!(holds(1, 1) && holds(2, 3));
+        assert!(!holds(3, 3) && !holds(2, 4));
     }
 }

@@ -53,6 +53,7 @@ mod tests {
             durable_hard_state: hard_state,
             commit_index: 0,
             last_applied: 0,
+            base: EntryId::ZERO,
             last: EntryId::ZERO,
             durable_index: 0,
             state_hash: 0,

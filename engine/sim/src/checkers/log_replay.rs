@@ -1,9 +1,9 @@
-//! The committed log, read back from a disk and replayed: acknowledged is there, refused is not, everything applied once.
+//! The committed log, replayed from index 1: acknowledged is there, refused is not, everything applied once.
 //!
 //! Off the data path.
-//! The log of one sound replica is recovered from its medium with the production recovery and replayed twice: through the
-//! production state machine, whose answers must be the ones the clients got, and through a plain map, whose state must be
-//! the one the production machine ends in.
+//! The archive of a group is replayed twice: through the production state machine, whose answers must be the ones the
+//! clients got, and through a plain map, whose state must be the one the production machine ends in. That the disks hold the
+//! same log is for `disk_logs`.
 //! Invariants checked: an acknowledged call stands at the place its answer named and gave that answer; a call that was
 //! told to have failed took no effect; no call took effect twice; the final values are what the log says.
 
@@ -13,70 +13,41 @@ use ringraft_engine::limits::Limits;
 use ringraft_engine::payload;
 use ringraft_engine::state_machine::StateMachine;
 use ringraft_net::wire::{self, Operation, OperationRef, OperationResult, OutcomeRef, Position};
-use ringraft_raft::{GroupId, Index, Term};
-use ringraft_wal::FileNumber;
+use ringraft_raft::{GroupId, Index};
 
 use super::Violation;
-use crate::disk::Medium;
+use super::archive::Archived;
 use crate::history::{CallOutcome, Ended, History};
 use crate::world::Checked;
 
 /// The values at the end of a replayed log.
 pub(crate) type Values = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// What keys were set to, by key: the entry and the value, `None` when it was deleted.
-type Writes = BTreeMap<Vec<u8>, Vec<(Index, Option<Vec<u8>>)>>;
-
-/// The entries of a group: term and payload, from index 1.
-pub(crate) type Entries = Vec<(Term, Vec<u8>)>;
-
-/// Reads the entries of all groups of a shard from its disk.
-pub(crate) fn read_log(medium: &mut Medium) -> Result<BTreeMap<u32, Entries>, Violation> {
-    let refused = |error: &dyn std::fmt::Display| {
-        Violation::new("the log can be read back", format!("a sound disk is refused: {error}"))
-    };
-    let recovered = medium.recover().map_err(|error| refused(&error))?;
-    let mut groups: BTreeMap<u32, Entries> = BTreeMap::new();
-    let mut problem = None;
-    medium.images(&recovered, |file: FileNumber, image| {
-        let visited = recovered.replay_segment(file, image, &mut |record| {
-            let entries = groups.entry(record.group).or_default();
-            if record.index == entries.len() as Index + 1 {
-                entries.push((record.term, record.payload.to_vec()));
-            } else {
-                problem = Some(format!("index {} of group {} is out of order", record.index, record.group));
-            }
-        });
-        if let Err(error) = visited {
-            problem = Some(error.to_string());
-        }
-    });
-    problem.map_or(Ok(groups), |problem| Err(refused(&problem)))
-}
-
-/// The entry that set a key, and the value; `None`: it was deleted.
-type Written = (Index, Option<Vec<u8>>);
+/// The entry that set a key, and the value.
+type Write = (Index, Option<Vec<u8>>);
 
 /// What took effect in a group's log.
 pub(crate) struct Replayed {
-    /// State hash after the last entry.
-    pub(crate) hash: u64,
+    /// State hash before the first entry and after each.
+    pub(crate) hashes: Vec<u64>,
     /// Values by key.
     pub(crate) values: Values,
     /// What every key was set to, in order: the entry and the value, `None` when it was deleted.
-    writes: BTreeMap<Vec<u8>, Vec<Written>>,
+    writes: BTreeMap<Vec<u8>, Vec<Write>>,
     /// Every request that took effect or read something: place, operations, results.
     effects: BTreeMap<(Index, u32), (Vec<Operation>, Vec<OperationResult>)>,
 }
 
 /// Replays the committed entries of one group.
-pub(crate) fn replay(group: u32, entries: &Entries, limits: Limits) -> Result<Replayed, Violation> {
+pub(crate) fn replay(group: u32, entries: &[Archived], limits: Limits) -> Result<Replayed, Violation> {
     let mut machine = StateMachine::new(GroupId(group), limits);
-    let mut replayed = Replayed { hash: 0, values: Values::new(), writes: Writes::new(), effects: BTreeMap::new() };
-    for (index, (term, payload)) in (1..).zip(entries) {
+    let hashes = vec![machine.digest().hash];
+    let mut replayed = Replayed { hashes, values: Values::new(), writes: BTreeMap::new(), effects: BTreeMap::new() };
+    for (index, entry) in (1..).zip(entries) {
+        let payload = entry.payload();
         let mut outcomes = Vec::new();
         let mut own = 0;
-        let applied = machine.apply_entry(index, *term, payload, |at, outcome| {
+        let applied = machine.apply_entry(index, entry.term, payload, |at, outcome| {
             // An answer that names another place is the first one's, given again.
             let is_first = (at.index, at.position) == (index, own);
             own += 1;
@@ -89,6 +60,7 @@ pub(crate) fn replay(group: u32, entries: &Entries, limits: Limits) -> Result<Re
             }
         });
         applied.map_err(|error| Violation::new("the log can be applied", format!("group {group}: {error}")))?;
+        replayed.hashes.push(machine.digest().hash);
         let requests: Vec<&[u8]> = payload::requests(payload).filter_map(Result::ok).collect();
         for (at, results) in outcomes {
             let request = requests.get(at.position as usize).and_then(|bytes| wire::view_request(bytes).ok());
@@ -102,7 +74,6 @@ pub(crate) fn replay(group: u32, entries: &Entries, limits: Limits) -> Result<Re
             replayed.effects.insert((at.index, at.position), (operations, results));
         }
     }
-    replayed.hash = machine.digest().hash;
     for (key, value) in &replayed.values {
         if machine.get(key) != Some(value) {
             let text = format!("group {group}: key {} differs from a plain map", String::from_utf8_lossy(key));

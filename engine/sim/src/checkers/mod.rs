@@ -4,27 +4,34 @@
 //!
 //! | property | file | when |
 //! |---|---|---|
+//! | a log begins behind a committed entry that is applied | `archive`, `cursors` | every turn, every start |
 //! | one leader per term and group | `election_safety` | every turn |
 //! | what is told to peers is on the own disk | `promises` | every send |
 //! | a committed entry is on the disks of a majority | `committed` | every commit |
 //! | a leader commits by counting only in its own term | `commit_rule` | every turn |
 //! | a new leader has every committed entry | `leader_completeness` | every election |
-//! | the same entry at a committed index, never rewritten | `committed` | every turn, every start |
+//! | the same entry (all bytes) at a committed index, never rewritten | `committed` | every turn, every start |
 //! | logs that share an entry share what precedes it | `log_matching` | every second, end |
 //! | terms, commits, applied and durable cursors only grow | `cursors` | every turn |
-//! | equal state hash at equal index | `state_hash` | every turn |
+//! | equal state hash at equal index, a restored state that of the log | `state_hash` | every turn, every start, end |
 //! | what was durable is there after a crash | `durability` | every start |
 //! | queues and tables stay within their bounds | `bounds` | every turn |
 //! | a leader whose disk stands still gives up | `stalled_leader` | every tick |
+//! | the disks hold what is committed, from their bases on | `disk_logs` | end |
 //! | acknowledged is never lost, refused never happened, applied once | `log_replay` | end |
 //! | the answers of all clients fit one order | `crate::linearizability` | end |
 //!
+//! Logs lose their fronts to snapshots: what was committed is kept whole in the `archive`, and a replica's log is compared
+//! with it from its base on, its base with the entry there, and its state with the state the archive gives.
+//!
 //! Invariant: a checker only reads; it never changes what happens next.
 
+pub(crate) mod archive;
 mod bounds;
 mod commit_rule;
 mod committed;
 mod cursors;
+pub(crate) mod disk_logs;
 mod durability;
 mod election_safety;
 mod leader_completeness;
@@ -33,15 +40,21 @@ pub(crate) mod log_replay;
 pub(crate) mod promises;
 mod stalled_leader;
 mod state_hash;
+#[cfg(test)]
+mod testing;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use ringraft_engine::shard::Shard;
-use ringraft_engine::shard::inspect::GroupView;
+use ringraft_engine::shard::inspect::{EntryRecord, GroupView};
 use ringraft_raft::EntryId;
+use ringraft_wal::record;
 
-use crate::disk::SimDisk;
-use crate::node::Node;
+use self::archive::Archive;
+use self::log_replay::Replayed;
+use crate::disk::{Medium, SimDisk};
+use crate::node::{Lost, Node};
 use crate::plan::Plan;
 use crate::world::Checked;
 
@@ -93,6 +106,7 @@ pub(crate) struct Seen {
 
 /// All checkers and what they remember.
 pub(crate) struct Checkers {
+    archive: Archive,
     elections: election_safety::ElectionSafety,
     committed: committed::Committed,
     hashes: state_hash::StateHashes,
@@ -107,9 +121,10 @@ impl Checkers {
     pub(crate) fn new(plan: &Plan) -> Self {
         let (nodes, groups) = (plan.nodes, plan.groups as usize);
         Self {
+            archive: Archive::new(groups),
             elections: election_safety::ElectionSafety::default(),
             committed: committed::Committed::new(nodes, groups),
-            hashes: state_hash::StateHashes::new(groups),
+            hashes: state_hash::StateHashes::new(nodes, groups, plan.limits),
             cursors: cursors::Cursors::new(nodes, groups, usize::from(plan.shards)),
             durability: durability::Durability::new(nodes, groups),
             bounds: bounds::Bounds::new(plan),
@@ -130,22 +145,40 @@ impl Checkers {
             self.bounds.group(replica, &view)?;
             let news = self.cursors.group(replica, &view)?;
             seen.voting |= view.hard_state != view.durable_hard_state;
-            if !news {
-                continue;
-            }
-            if self.elections.observe(replica, &view)? {
-                let committed = self.committed.before(view.group, view.hard_state.current_term);
-                leader_completeness::check(replica, &view, machine, committed)?;
+            if news && self.replica(replica, shard, &view, nodes, machine)? {
                 seen.elected = true;
                 seen.text = format!("group {} in term {}", view.group, view.hard_state.current_term);
             }
-            self.commit_rule.observe(replica, &view, machine)?;
-            if let Some(entry) = self.committed.observe(replica, &view, machine)? {
-                self.on_majority(replica, shard, entry, nodes)?;
-            }
-            self.hashes.observe(replica, &view)?;
         }
         Ok(seen)
+    }
+
+    /// Looks at a replica that has changed; whether it has just become leader.
+    fn replica(
+        &mut self,
+        replica: Replica,
+        shard: usize,
+        view: &GroupView,
+        nodes: &[Node],
+        machine: &Shard<SimDisk>,
+    ) -> Result<bool, Violation> {
+        let node = &nodes[replica.node];
+        let log = committed::Log {
+            damaged: node.lost == Some(Lost::Damaged),
+            term_at: |index| machine.term_at(replica.group, index),
+            record: |entry| record_of(machine, &node.media[shard], replica.group, entry),
+        };
+        self.archive.covers_base(replica, view)?;
+        let elected = self.elections.observe(replica, view)?;
+        if elected {
+            leader_completeness::check(replica, view, &self.archive, log.term_at)?;
+        }
+        self.commit_rule.observe(replica, view, machine)?;
+        if let Some(entry) = self.committed.observe(replica, view, &log, &mut self.archive)? {
+            self.on_majority(replica, shard, entry, nodes)?;
+        }
+        self.hashes.observe(replica, view, &self.archive)?;
+        Ok(elected)
     }
 
     /// A newly committed entry is on the disks of a majority, those of lost nodes counted as if they still had it.
@@ -156,8 +189,13 @@ impl Checkers {
             None => self.durability.holds(Replica { node: place, group }, entry),
             Some(process) => {
                 let machine = &process.hosts[shard].shard;
-                let durable = |view: GroupView| view.group == group && view.durable_index >= entry.index;
-                machine.group_views().any(durable) && machine.term_at(group, entry.index) == Some(entry.term)
+                let durable = |view: GroupView| {
+                    let covered = || entry.index <= view.base.index;
+                    view.group == group
+                        && view.durable_index >= entry.index
+                        && (machine.term_at(group, entry.index) == Some(entry.term) || covered())
+                };
+                machine.group_views().any(durable)
             }
         };
         let holders = nodes.iter().enumerate().filter(|place| holds(*place)).count();
@@ -177,7 +215,8 @@ impl Checkers {
     pub(crate) fn process_ends<'a>(&mut self, node: usize, shards: impl Iterator<Item = &'a Shard<SimDisk>>) {
         for machine in shards {
             for view in machine.group_views() {
-                self.durability.note(Replica { node, group: view.group }, &view, machine);
+                let term_at = |index| machine.term_at(view.group, index);
+                self.durability.note(Replica { node, group: view.group }, &view, term_at);
             }
         }
     }
@@ -192,9 +231,13 @@ impl Checkers {
         self.committed.restart(node);
         self.stalled.restart(node);
         self.commit_rule.restart(node);
+        self.hashes.restart(node);
         for machine in shards {
             for view in machine.group_views() {
-                self.durability.check(Replica { node, group: view.group }, &view, machine)?;
+                let replica = Replica { node, group: view.group };
+                self.archive.covers_base(replica, &view)?;
+                self.durability.check(replica, &view, &self.archive, |index| machine.term_at(view.group, index))?;
+                self.hashes.observe(replica, &view, &self.archive)?;
             }
         }
         Ok(())
@@ -207,18 +250,33 @@ impl Checkers {
 
     /// Compares the logs of all replicas.
     pub(crate) fn compare(&self, nodes: &[Node]) -> Checked {
-        log_matching::check(nodes)
+        log_matching::check(nodes, &self.archive)
     }
 
-    /// Terms of the committed entries of a group, from index 1.
-    pub(crate) fn committed_terms(&self, group: u32) -> &[u64] {
-        self.committed.of(group)
+    /// Every state that was ever seen is what a replay of the archive gave at its index.
+    pub(crate) fn compare_states(&self, group: u32, replayed: &Replayed) -> Checked {
+        self.hashes.compare(group, &replayed.hashes)
     }
 
-    /// Entries committed in all groups.
-    pub(crate) fn entries(&self) -> u64 {
-        self.committed.entries()
+    /// Everything that was committed.
+    pub(crate) fn archive(&self) -> &Archive {
+        &self.archive
     }
+}
+
+/// The verified record of an entry, from the cache of the log or from the medium.
+fn record_of<'a>(machine: &'a Shard<SimDisk>, medium: &Medium, group: u32, entry: EntryId) -> Option<Cow<'a, [u8]>> {
+    let bytes = match machine.entry(group, entry.index)? {
+        EntryRecord::Cached(bytes) => Cow::Borrowed(bytes),
+        EntryRecord::OnDisk(place) => {
+            let bytes = medium.record(place);
+            record::parse(&bytes).ok()??;
+            Cow::Owned(bytes)
+        }
+    };
+    let header = record::header(&bytes);
+    let is_it = (header.group, header.term, header.index) == (group, entry.term, entry.index);
+    is_it.then_some(bytes)
 }
 
 /// The part of a view that checkers of the protocol look at: when it is as before there is nothing to do.
@@ -227,6 +285,7 @@ pub(crate) fn is_news(before: &GroupView, now: &GroupView) -> bool {
         || before.role != now.role
         || before.commit_index != now.commit_index
         || before.last_applied != now.last_applied
+        || before.base != now.base
         || before.last != now.last
         || before.durable_index != now.durable_index
 }

@@ -19,8 +19,8 @@ mod snapshots;
 use std::collections::BTreeMap;
 
 use ringraft_wal::{
-    Disk, DiskCompletion, DiskError, DiskOperation, Done, FileName, FileNumber, Recovered, Recovery, RecoveryError,
-    SnapshotFile, SnapshotName, ValidConfig,
+    Disk, DiskCompletion, DiskError, DiskOperation, Done, FileName, FileNumber, RecordPlace, Recovered, Recovery,
+    RecoveryError, SnapshotFile, SnapshotName, ValidConfig,
 };
 
 use crate::random::Random;
@@ -242,6 +242,17 @@ impl Medium {
                 target.copy_from_slice(block);
             }
         }
+        bytes
+    }
+
+    /// The bytes of a record, as they stand on the medium.
+    pub(crate) fn record(&self, place: RecordPlace) -> Vec<u8> {
+        let block_bytes = self.config.block_bytes as u64;
+        let start = place.offset / block_bytes * block_bytes;
+        let end = (place.offset + place.bytes as u64).next_multiple_of(block_bytes);
+        let mut bytes = self.read(place.file, start, (end - start) as usize);
+        bytes.drain(..(place.offset - start) as usize);
+        bytes.truncate(place.bytes);
         bytes
     }
 

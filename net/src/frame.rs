@@ -63,11 +63,15 @@ pub enum FrameKind {
     Admin = 12,
     /// The answer, with its correlation.
     AdminReply = 13,
+    /// A chunk of a snapshot as its tail.
+    Snapshot = 14,
+    /// How far the receiver of a snapshot is.
+    SnapshotAnswer = 15,
 }
 
 impl FrameKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Hello,
         Self::Welcome,
         Self::Refused,
@@ -81,6 +85,8 @@ impl FrameKind {
         Self::Goodbye,
         Self::Admin,
         Self::AdminReply,
+        Self::Snapshot,
+        Self::SnapshotAnswer,
     ];
 
     fn from_number(number: u8) -> Option<Self> {

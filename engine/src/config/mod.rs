@@ -88,6 +88,20 @@ settings! {
         io_memory_bytes: u64 = 1_048_576, 65_536..=1_073_741_824, "bytes", "RINGRAFT_IO_MEMORY_BYTES", own;
         /// Entries of each of a shard's io_uring queues, a power of two.
         io_ring_depth: u32 = 1_024, 128..=32_768, "entries", "RINGRAFT_IO_RING_DEPTH", own;
+        /// A snapshot of a group is taken when so many bytes of entries were applied since the last one.
+        snapshot_log_bytes: u64 = 268_435_456, 65_536..=1_099_511_627_776, "bytes", "RINGRAFT_SNAPSHOT_LOG_BYTES", own;
+        /// ... and at least so many percent of the size of its state.
+        snapshot_state_percent: u32 = 100, 0..=10_000, "percent", "RINGRAFT_SNAPSHOT_STATE_PERCENT", own;
+        /// One is taken as well when so many entries were applied since the last one.
+        snapshot_log_entries: u64 = 4_000_000, 16..=1_000_000_000_000, "entries", "RINGRAFT_SNAPSHOT_LOG_ENTRIES", own;
+        /// Files of the log beyond which the groups in the oldest one take snapshots, however little they wrote.
+        snapshot_segments: u32 = 32, 2..=65_536, "files", "RINGRAFT_SNAPSHOT_SEGMENTS", own;
+        /// Bytes of snapshots written per second, per shard.
+        snapshot_write_bytes_per_second: u64 = 268_435_456, 1_048_576..=1_099_511_627_776, "bytes", "RINGRAFT_SNAPSHOT_WRITE_BYTES_PER_SECOND", own;
+        /// Bytes of snapshots sent per second, per shard.
+        snapshot_send_bytes_per_second: u64 = 134_217_728, 1_048_576..=1_099_511_627_776, "bytes", "RINGRAFT_SNAPSHOT_SEND_BYTES_PER_SECOND", own;
+        /// Snapshots sent at once, per shard.
+        snapshot_streams_max: u32 = 2, 1..=64, "snapshots", "RINGRAFT_SNAPSHOT_STREAMS_MAX", own;
         /// A leader whose own flushes make no progress for this long steps down.
         disk_stall_ms: u64 = 2_000, 10..=600_000, "milliseconds", "RINGRAFT_DISK_STALL_MS", own;
         /// The process ends when a shard has not turned for this long.

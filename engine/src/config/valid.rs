@@ -12,9 +12,14 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{ConfigError, NodeConfig, SETTINGS};
 use crate::limits::Limits;
+use crate::shard::SnapshotSettings;
+use crate::snapshot::ChunkBytes;
 
 /// Nodes of a cluster at most: quorums beyond that cost more than they give.
 const NODES_MAX: usize = 31;
+
+/// A follower that does not answer a chunk of a snapshot for so long is given up for a while.
+const SNAPSHOT_PATIENCE_MS: u64 = 10_000;
 
 /// What an archived request takes beside keys and values.
 const REQUEST_OVERHEAD_BYTES: u32 = 1024;
@@ -222,6 +227,24 @@ impl ValidNodeConfig {
             session_window_max: self.session_window_max,
             sessions_bytes_max: self.sessions_bytes_max,
             ..Limits::default()
+        }
+    }
+
+    /// When snapshots are taken and how fast they move.
+    #[must_use]
+    pub fn snapshots(&self) -> SnapshotSettings {
+        let per_tick = |per_second: u64| (per_second.saturating_mul(self.tick_ms) / 1_000).max(1);
+        SnapshotSettings {
+            identity: crc32c::crc32c(&self.cluster_id.0),
+            log_bytes: self.snapshot_log_bytes,
+            state_percent: self.snapshot_state_percent,
+            log_entries: self.snapshot_log_entries,
+            segments_max: self.snapshot_segments as usize,
+            chunk_bytes: ChunkBytes::default(),
+            write_bytes_per_tick: per_tick(self.snapshot_write_bytes_per_second),
+            send_bytes_per_tick: per_tick(self.snapshot_send_bytes_per_second),
+            streams_max: self.snapshot_streams_max as usize,
+            patience_ticks: self.ticks(SNAPSHOT_PATIENCE_MS),
         }
     }
 

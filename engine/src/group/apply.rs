@@ -33,6 +33,7 @@ impl Group {
             match io.wal.entry_bytes(self.id.0, index) {
                 EntryBytes::Cached(record) => {
                     applied_bytes += record.len();
+                    self.snapshots.note_applied(record.len());
                     let replies = Replies { clients: &mut io.clients, counters: &mut io.counters, group: self.id };
                     let applied = apply_record(&mut self.machine, &mut self.waiters, &mut self.askers, record, replies);
                     if let Err(error) = applied {
@@ -74,6 +75,7 @@ impl Group {
             if let Err(error) = applied {
                 return io.fail(Fatal::Unreadable { group: self.id.0, index: next, error });
             }
+            self.snapshots.note_applied(length);
             self.digests.note(header.index, self.machine.digest().hash);
         }
         self.note_serving();
@@ -122,6 +124,7 @@ impl Group {
         self.askers = askers;
         let nodes: Vec<_> = self.followers.iter().map(|follower| follower.node).collect();
         nodes.into_iter().for_each(|node| self.drop_backlog(node));
+        self.stop_sending(None, io);
         self.refuse_proposals(io);
         self.fail_reads(io);
     }

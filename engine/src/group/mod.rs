@@ -12,6 +12,7 @@ pub(crate) mod ordering;
 pub(crate) mod proposals;
 pub(crate) mod reads;
 pub(crate) mod replicate;
+pub(crate) mod snapshots;
 pub(crate) mod status;
 pub(crate) mod transfer;
 pub(crate) mod waiters;
@@ -30,10 +31,12 @@ use self::ordering::Input;
 use self::proposals::{Proposal, Proposals};
 use self::reads::Reads;
 use self::replicate::Follower;
+use self::snapshots::Snapshots;
 use self::transfer::PendingTransfer;
 use self::waiters::Waiters;
 use crate::shard::clients::Asker;
 use crate::shard::io::{Fatal, Io};
+use crate::limits::Limits;
 use crate::state_machine::StateMachine;
 
 /// A message that waits for its sender's own flush.
@@ -51,6 +54,8 @@ pub(crate) struct Group {
     core: RaftCore,
     ready: Ready,
     machine: StateMachine,
+    limits: Limits,
+    snapshots: Snapshots,
     proposals: Proposals,
     waiters: Waiters,
     reads: Reads,
@@ -81,7 +86,14 @@ pub(crate) struct Group {
 
 impl Group {
     /// A replica whose core and state machine were restored to the same log.
-    pub(crate) fn new(id: GroupId, core: RaftCore, machine: StateMachine, entry_bytes_max: usize) -> Self {
+    pub(crate) fn new(
+        id: GroupId,
+        core: RaftCore,
+        machine: StateMachine,
+        limits: Limits,
+        snapshots: Snapshots,
+        entry_bytes_max: usize,
+    ) -> Self {
         let me = core.config().id;
         let voters = core.membership().voters().iter();
         let followers = voters.copied().filter(|node| *node != me).map(Follower::new).collect();
@@ -90,6 +102,8 @@ impl Group {
             core,
             ready: Ready::default(),
             machine,
+            limits,
+            snapshots,
             proposals: Proposals::default(),
             waiters: Waiters::default(),
             reads: Reads::default(),
@@ -142,6 +156,7 @@ impl Group {
         if !alone_and_full {
             self.core.tick();
         }
+        self.tick_snapshots(io);
         self.advance(Input::Nothing, io);
     }
 
@@ -161,6 +176,7 @@ impl Group {
     /// The link to `peer` broke or lost something.
     pub(crate) fn unreachable<D: Disk>(&mut self, peer: NodeId, io: &mut Io<D>) {
         self.drop_backlog(peer);
+        self.stop_sending_to(peer, io);
         self.core.unreachable(peer);
         self.advance(Input::Nothing, io);
     }
@@ -300,6 +316,9 @@ impl Group {
         }
         if let Some((term, index)) = durable.entry {
             self.core.durable(EntryId { term, index });
+        }
+        if let Some(index) = durable.snapshot {
+            self.on_snapshot_durable(index, io);
         }
         self.release_after_flush(io);
         self.advance(Input::Nothing, io);

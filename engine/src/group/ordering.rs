@@ -6,7 +6,7 @@
 //! an entry is applied only when committed, a reply leaves only after apply.
 
 use ringraft_raft::{EntryId, HardState, Message, NodeId, Role};
-use ringraft_wal::{Disk, WalError, record};
+use ringraft_wal::{Disk, SnapshotMark, WalError, record};
 
 use super::proposals::NextEntry;
 use super::{AfterFlush, Group};
@@ -22,6 +22,8 @@ pub(crate) enum Input<'a> {
     Records(&'a [u8]),
     /// Requests that wait to become entries.
     Proposals,
+    /// A leader's snapshot that the core has just taken in the place of its log.
+    Installed(&'a SnapshotMark),
 }
 
 impl Group {
@@ -42,6 +44,9 @@ impl Group {
         }
         if let Input::Records(records) = input {
             self.persist_records(records, io);
+        }
+        if let Input::Installed(mark) = input {
+            self.persist_mark(mark, io);
         }
 
         // Send: at once what a leader may send beside its own flush, after the flush what promises durability.
@@ -66,12 +71,22 @@ impl Group {
             self.on_role(role, io);
         }
         self.settle_transfer(io);
+        for node in ready.snapshots.drain(..) {
+            self.begin_sending(node, io);
+        }
         self.ready = ready;
     }
 
     fn persist_hard_state<D: Disk>(&mut self, hard_state: HardState, io: &mut Io<D>) {
         let voted_for = hard_state.voted_for.map(|node| node.0);
         match io.wal.append_hard_state(self.id.0, hard_state.current_term, voted_for, &mut io.disk) {
+            Ok(accepted) => self.flush_mark = accepted.sequence,
+            Err(error) => io.fail(Fatal::Wal(error.to_string())),
+        }
+    }
+
+    fn persist_mark<D: Disk>(&mut self, mark: &SnapshotMark, io: &mut Io<D>) {
+        match io.wal.append_snapshot_mark(self.id.0, *mark, &mut io.disk) {
             Ok(accepted) => self.flush_mark = accepted.sequence,
             Err(error) => io.fail(Fatal::Wal(error.to_string())),
         }

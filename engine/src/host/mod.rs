@@ -12,6 +12,7 @@
 
 mod accept;
 mod executor;
+mod load;
 mod peer;
 mod signal;
 mod start;

@@ -4,6 +4,7 @@
 //! Invariants: nothing listens before recovery is done; a shard that fails makes the others stop too; only the start that
 //! creates the node makes a log, since a node that ran and whose log is gone must not come back as if it had none.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::rc::Rc;
@@ -19,6 +20,7 @@ use tracing::{error, info};
 
 use super::accept::{self, Local};
 use super::executor::Host;
+use super::load;
 use super::peer::Sender;
 use super::signal::Signal;
 use super::watchdog::TurnCounter;
@@ -27,6 +29,7 @@ use crate::config::{FlushMethod as FlushSetting, ValidNodeConfig};
 use crate::exit;
 use crate::shard::restore::ConsensusSettings;
 use crate::shard::{Shard, ShardSettings};
+use crate::snapshot::Loaded;
 
 /// One executor's thread.
 pub(super) type ShardThread = glommio::ExecutorJoinHandle<Result<(), HostError>>;
@@ -70,7 +73,8 @@ async fn run_shard(
     let completions = Completions::new(move || notify.raise());
     let opened = open_wal(shard, created, config, completions.clone()).await?;
     let start_error = |reason: String| HostError::Start { shard, reason, exit_code: exit::CANNOT_START };
-    let machine = restore(shard, config, opened).map_err(start_error)?;
+    let loaded = load::load_snapshots(shard, config, &opened.recovered).await?;
+    let machine = restore(shard, config, opened, loaded).map_err(start_error)?;
     let listener = listen(shard, config).map_err(start_error)?;
     let local = Rc::new(local(shard, config));
     let host = Host::new(machine, work, completions, counter);
@@ -156,6 +160,7 @@ fn restore(
     shard: u16,
     config: &ValidNodeConfig,
     opened: Opened,
+    loaded: BTreeMap<u32, Loaded>,
 ) -> Result<Shard<ringraft_wal::glommio::GlommioDisk>, String> {
     let limits = config.limits();
     let settings = ShardSettings {
@@ -172,6 +177,7 @@ fn restore(
         peer_queue_bytes_max: config.peer_queue_bytes_max as usize,
         disk_stall_ticks: config.ticks(config.disk_stall_ms),
         digest_ticks: config.ticks(config.digest_ms),
+        snapshots: config.snapshots(),
         first_election_ticks: FIRST_ELECTION_TICKS,
     };
     let consensus = ConsensusSettings {
@@ -184,7 +190,7 @@ fn restore(
         entry_bytes_max: config.entry_bytes_max as usize,
         seed: config.cluster_digest() ^ config.id.wrapping_mul(0x9E37_79B9_7F4A_7C15),
     };
-    Shard::restore(settings, &consensus, limits, config.wal(shard), opened.recovered, opened.disk)
+    Shard::restore(settings, &consensus, limits, config.wal(shard), opened.recovered, loaded, opened.disk)
         .map_err(|error| error.to_string())
 }
 

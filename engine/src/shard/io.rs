@@ -9,6 +9,7 @@ use ringraft_wal::{Disk, Wal};
 
 use super::clients::{Asker, Clients};
 use super::peers::Peers;
+use crate::group::snapshots::Budget;
 use crate::state_machine::Applied;
 
 /// Why this node must stop at once.
@@ -97,6 +98,7 @@ pub(crate) struct Io<D: Disk> {
     pub(crate) clients: Clients,
     pub(crate) peers: Peers,
     pub(crate) counters: Counters,
+    pub(crate) snapshots: Budget,
     pub(crate) fatal: Option<Fatal>,
     /// A slice of work ended before the work did: the host gives another turn soon.
     pub(crate) more_work: bool,

@@ -28,7 +28,10 @@ use self::clients::{Asker, Clients, ConnectionId};
 use self::io::{Counters, Fatal, Io};
 use self::peers::Peers;
 use crate::convert;
+use crate::group::snapshots::Budget;
 use crate::group::{Append, Group};
+
+pub use crate::group::snapshots::SnapshotSettings;
 
 /// What a shard needs to know besides its groups.
 #[derive(Clone, Debug)]
@@ -59,6 +62,8 @@ pub struct ShardSettings {
     pub disk_stall_ticks: u32,
     /// Ticks between two exchanges of state digests.
     pub digest_ticks: u32,
+    /// When snapshots are taken, and how fast they move.
+    pub snapshots: SnapshotSettings,
     /// Ticks after which the preferred node of a brand-new group starts the first election.
     pub first_election_ticks: u32,
 }
@@ -89,7 +94,7 @@ impl<D: Disk> Shard<D> {
         Self {
             settings,
             groups,
-            io: Io { wal, disk, clients, peers, counters, fatal: None, more_work: false },
+            io: Io { wal, disk, clients, peers, counters, snapshots: Budget::default(), fatal: None, more_work: false },
             durables: Vec::new(),
             spare_buffers: Vec::new(),
             held_buffers: Vec::new(),
@@ -129,6 +134,8 @@ impl<D: Disk> Shard<D> {
         if self.stalled {
             return; // no heartbeats and no candidacy while our own flushes do not end
         }
+        self.io.snapshots.refill(&self.settings.snapshots);
+        self.unpin_log();
         let first_election = self.ticks == u64::from(self.settings.first_election_ticks);
         let digest_due = self.ticks.is_multiple_of(u64::from(self.settings.digest_ticks.max(1)));
         for group in &mut self.groups {
@@ -138,6 +145,18 @@ impl<D: Disk> Shard<D> {
             }
             if digest_due && group.is_leader() {
                 group.send_digest(&mut self.io);
+            }
+        }
+    }
+
+    /// A log of too many segments is kept by those who have entries in the oldest one.
+    fn unpin_log(&mut self) {
+        if self.io.wal.stats().segments <= self.settings.snapshots.segments_max {
+            return;
+        }
+        for (group, _) in self.io.wal.oldest_segment_groups() {
+            if let Some(place) = self.place(GroupId(group)) {
+                self.groups[place].unpin(&mut self.io);
             }
         }
     }
@@ -267,6 +286,20 @@ impl<D: Disk> Shard<D> {
                 }
                 Ok(())
             }
+            FrameKind::Snapshot => {
+                let piece = wire::view_snapshot_piece(parsed.head).map_err(|error| error.to_string())?;
+                if let Some(place) = self.place(GroupId(piece.group)) {
+                    self.groups[place].on_snapshot_piece(from, &piece, parsed.tail, &mut self.io);
+                }
+                Ok(())
+            }
+            FrameKind::SnapshotAnswer => {
+                let answer = wire::view_snapshot_answer(parsed.head).map_err(|error| error.to_string())?;
+                if let Some(place) = self.place(GroupId(answer.group)) {
+                    self.groups[place].on_snapshot_answer(from, &answer, &mut self.io);
+                }
+                Ok(())
+            }
             other => Err(format!("a peer may not send a frame of kind {other:?}")),
         }
     }
@@ -296,7 +329,12 @@ impl<D: Disk> Shard<D> {
         durables.clear();
         match self.io.wal.complete(completion, &mut durables, &mut self.io.disk) {
             Ok(Some(Completed::Read(read))) => self.read_done(&read),
-            Ok(Some(Completed::Snapshot(_)) | None) => {} // nobody here asks for snapshot files
+            Ok(Some(Completed::Snapshot(done))) => {
+                if let Some(place) = self.place(GroupId(done.snapshot.group)) {
+                    self.groups[place].on_snapshot_done(&done, &mut self.io);
+                }
+            }
+            Ok(None) => {}
             Err(error) => self.io.fail(Fatal::Wal(error.to_string())),
         }
         if !durables.is_empty() {
@@ -339,6 +377,7 @@ impl<D: Disk> Shard<D> {
             }
             group.confirm_reads(&mut self.io);
             group.continue_apply(&mut self.io);
+            group.continue_snapshots(&mut self.io);
         }
         if let Err(error) = self.io.wal.submit(&mut self.io.disk) {
             self.io.fail(Fatal::Wal(error.to_string()));

@@ -121,6 +121,22 @@ impl Peers {
         complete
     }
 
+    /// Queues a chunk of a snapshot.
+    pub(crate) fn send_snapshot_piece(&mut self, to: NodeId, piece: &wire::SnapshotPiece, chunk: &[u8]) {
+        self.push(to, |out| {
+            let mut frame = wire::begin_snapshot_piece(out, piece);
+            frame.bytes().extend_from_slice(chunk);
+            frame.finish();
+        });
+    }
+
+    /// Queues the answer to one.
+    pub(crate) fn send_snapshot_answer(&mut self, to: NodeId, answer: &wire::SnapshotAnswer) {
+        self.push(to, |out| {
+            answer.append_frame(out);
+        });
+    }
+
     /// Queues a checkpoint of a group's state hash for every peer.
     pub(crate) fn send_digest(&mut self, group: GroupId, index: u64, hash: u64) {
         let nodes: Vec<NodeId> = self.nodes().collect();

@@ -4,6 +4,8 @@
 //! Invariants: everything in the recovered log is durable, so a core starts with all of it; a replica comes back as a
 //! follower; nothing is applied before a leader says what is committed, the entries are then read back from the WAL.
 
+use std::collections::BTreeMap;
+
 use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{
     Config, ConfigError, EntryMeta, GroupId, HardState, LogTerms, Membership, Memberships, NodeId, RaftCore, Term,
@@ -13,6 +15,8 @@ use ringraft_wal::{Disk, Recovered, RecoveredGroup, ValidConfig as WalConfig, Wa
 use super::{Shard, ShardSettings};
 use crate::group::Group;
 use crate::limits::Limits;
+use crate::group::snapshots::{Snapshots, membership_of};
+use crate::snapshot::Loaded;
 use crate::state_machine::StateMachine;
 
 /// The consensus settings of every group of a shard; times are in ticks.
@@ -39,6 +43,8 @@ pub struct ConsensusSettings {
 impl<D: Disk> Shard<D> {
     /// A shard over what recovery found.
     ///
+    /// `loaded` holds what was loaded from the snapshots of groups that have one, see [`Loaded`].
+    ///
     /// # Errors
     /// The consensus settings are out of their bounds.
     pub fn restore(
@@ -47,13 +53,18 @@ impl<D: Disk> Shard<D> {
         limits: Limits,
         wal_config: WalConfig,
         recovered: Recovered,
+        mut loaded: BTreeMap<u32, Loaded>,
         mut disk: D,
     ) -> Result<Self, ConfigError> {
         let mut groups = Vec::new();
         let empty = RecoveredGroup::default();
         for group in (u32::from(settings.shard)..settings.groups).step_by(usize::from(settings.shards)) {
             let found = recovered.groups.get(&group).unwrap_or(&empty);
-            groups.push(restore_group(&settings, consensus, limits, GroupId(group), found)?);
+            let files = recovered.snapshots.iter().filter(|file| file.name.group == group);
+            let snapshots =
+                Snapshots::new(settings.snapshots, limits.digest(), files.map(|file| file.name.index).collect());
+            let place = (GroupId(group), limits);
+            groups.push(restore_group(&settings, consensus, place, found, loaded.remove(&group), snapshots)?);
         }
         let wal = Wal::new(wal_config, recovered, &mut disk);
         Ok(Self::new(settings, groups, wal, disk))
@@ -63,9 +74,10 @@ impl<D: Disk> Shard<D> {
 fn restore_group(
     settings: &ShardSettings,
     consensus: &ConsensusSettings,
-    limits: Limits,
-    group: GroupId,
+    (group, limits): (GroupId, Limits),
     found: &RecoveredGroup,
+    loaded: Option<Loaded>,
+    snapshots: Snapshots,
 ) -> Result<Group, ConfigError> {
     let config = Config {
         id: settings.node,
@@ -79,15 +91,19 @@ fn restore_group(
     };
     let mut voters = settings.peers.clone();
     voters.push(settings.node);
-    let mut log = LogTerms::new();
-    for entry in &found.entries {
+    let (machine, membership) = match loaded {
+        Some(loaded) => (loaded.machine, membership_of(&loaded.head.members)),
+        None => (StateMachine::new(group, limits), Membership::new(voters)),
+    };
+    let base = machine.last_applied_id();
+    let mut log = LogTerms::after(base);
+    for entry in found.entries.iter().filter(|entry| entry.index > base.index) {
         let length = record::padded_length(entry.length as usize - record::HEADER_BYTES) as u32;
         log.push(EntryMeta { term: entry.term, length });
     }
     let hard_state = hard_state(found, log.last().term);
-    let core = RaftCore::new(config.validate()?, Memberships::new(Membership::new(voters)), hard_state, log);
-    let machine = StateMachine::new(group, limits);
-    Ok(Group::new(group, core, machine, consensus.entry_bytes_max))
+    let core = RaftCore::new(config.validate()?, Memberships::new(membership), hard_state, log);
+    Ok(Group::new(group, core, machine, limits, snapshots, consensus.entry_bytes_max))
 }
 
 /// The recovered hard state; a log may reach into a newer term than it when the crash came between the two records of

@@ -14,11 +14,13 @@
 
 mod chunk;
 mod head;
+mod load;
 mod reader;
 mod writer;
 
 pub use chunk::{BLOCK_BYTES, ChunkBytes, ChunkError, ChunkProblem, Layout, chunk_length};
 pub use head::{FileHead, HeadProblem, MEMBERS_MAX, Members, MembersError};
+pub use load::{FileLoader, LoadFailure, Loaded};
 pub use reader::{Chunk, ChunkReader, Expected};
 pub use writer::{ChunkWriter, Written};
 

@@ -14,6 +14,8 @@
 //! | `StatusReply` | JSON text | | | [`append_status_reply`] |
 //! | `Admin` | archive | | [`view_admin_request`] | [`AdminRequest::append_frame`] |
 //! | `AdminReply` | archive | | [`view_admin_reply`] | [`AdminReply::append_frame`] |
+//! | `Snapshot` | archive, 44 bytes | chunk | [`view_snapshot_piece`] | [`begin_snapshot_piece`] |
+//! | `SnapshotAnswer` | archive, 28 bytes | | [`view_snapshot_answer`] | [`SnapshotAnswer::append_frame`] |
 //!
 //! Invariant: archived bytes are reached through `archive` only, and always checked.
 
@@ -29,7 +31,9 @@ mod session;
 pub use admin::{AdminRefusal, AdminReply, AdminRequest, view_admin_reply, view_admin_request};
 pub use archive::WireError;
 pub use peer::{
-    DIGEST_BYTES, Digest, PEER_MESSAGE_BYTES, PeerBody, PeerMessage, begin_append, view_digest, view_peer_message,
+    DIGEST_BYTES, Digest, PEER_MESSAGE_BYTES, PeerBody, PeerMessage, SNAPSHOT_ANSWER_BYTES, SNAPSHOT_PIECE_BYTES,
+    SnapshotAnswer, SnapshotPiece, begin_append, begin_snapshot_piece, view_digest, view_peer_message,
+    view_snapshot_answer, view_snapshot_piece,
 };
 pub use reply::{
     ArchivedOperationResult, ArchivedOutcome, ArchivedPosition, ArchivedReply, OperationResult, OperationResultRef,

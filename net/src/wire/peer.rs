@@ -176,3 +176,83 @@ pub fn view_digest(bytes: &[u8]) -> Result<Digest, WireError> {
     }
     archive::to_native(archive::access::<ArchivedDigest>(bytes, NAME)?, NAME)
 }
+
+/// The head of a `Snapshot` frame: one chunk of the snapshot file of a leader (Raft 7). The chunk is the tail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]
+pub struct SnapshotPiece {
+    /// The group.
+    pub group: u32,
+    /// Term of the leader.
+    pub term: u64,
+    /// Term of the last entry the snapshot covers.
+    pub last_term: u64,
+    /// Index of that entry.
+    pub last_index: u64,
+    /// Where the chunk stands in the file.
+    pub offset: u64,
+    /// Bytes of the whole file.
+    pub file_bytes: u64,
+}
+
+/// Bytes of the archive of a [`SnapshotPiece`].
+pub const SNAPSHOT_PIECE_BYTES: usize = size_of::<ArchivedSnapshotPiece>();
+const _: () = assert!(SNAPSHOT_PIECE_BYTES == 44);
+
+/// Starts a `Snapshot` frame: the head is written, the caller appends the chunk to [`FrameWriter::bytes`] and calls
+/// [`FrameWriter::finish`].
+pub fn begin_snapshot_piece<'a>(out: &'a mut Vec<u8>, piece: &SnapshotPiece) -> FrameWriter<'a> {
+    let mut frame = frame::begin(out, FrameKind::Snapshot, 0);
+    archive::append(frame.bytes(), piece, 0);
+    frame.end_head();
+    frame
+}
+
+/// Reads the head of a `Snapshot` frame.
+///
+/// # Errors
+/// When the bytes are not one.
+pub fn view_snapshot_piece(bytes: &[u8]) -> Result<SnapshotPiece, WireError> {
+    const NAME: &str = "snapshot piece";
+    if bytes.len() != SNAPSHOT_PIECE_BYTES {
+        return Err(WireError { type_name: NAME, bytes: bytes.len() });
+    }
+    archive::to_native(archive::access::<ArchivedSnapshotPiece>(bytes, NAME)?, NAME)
+}
+
+/// How far the receiver of a snapshot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]
+pub struct SnapshotAnswer {
+    /// The group.
+    pub group: u32,
+    /// Term of the receiver.
+    pub term: u64,
+    /// Index of the last entry the snapshot covers.
+    pub last_index: u64,
+    /// The next chunk it wants begins here; the file's length: it has all of it; `u64::MAX`: it cannot take it now.
+    pub next_offset: u64,
+}
+
+/// Bytes of the archive of a [`SnapshotAnswer`].
+pub const SNAPSHOT_ANSWER_BYTES: usize = size_of::<ArchivedSnapshotAnswer>();
+const _: () = assert!(SNAPSHOT_ANSWER_BYTES == 28);
+
+impl SnapshotAnswer {
+    /// Appends a whole frame. Returns its bytes.
+    pub fn append_frame(&self, out: &mut Vec<u8>) -> usize {
+        let mut frame = frame::begin(out, FrameKind::SnapshotAnswer, 0);
+        archive::append(frame.bytes(), self, 0);
+        frame.finish()
+    }
+}
+
+/// Reads the head of a `SnapshotAnswer` frame.
+///
+/// # Errors
+/// When the bytes are not one.
+pub fn view_snapshot_answer(bytes: &[u8]) -> Result<SnapshotAnswer, WireError> {
+    const NAME: &str = "snapshot answer";
+    if bytes.len() != SNAPSHOT_ANSWER_BYTES {
+        return Err(WireError { type_name: NAME, bytes: bytes.len() });
+    }
+    archive::to_native(archive::access::<ArchivedSnapshotAnswer>(bytes, NAME)?, NAME)
+}

@@ -4,6 +4,8 @@
 //! The same, for hours and with coverage: `engine/fuzz`.
 #![allow(clippy::unwrap_used)] // a test may panic
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use ringraft_engine::limits::Limits as StateLimits;
 use ringraft_engine::shard::restore::ConsensusSettings;
@@ -42,6 +44,7 @@ fn shard(peers: &[u64]) -> Shard<MemDisk> {
         peer_queue_bytes_max: 1 << 20,
         disk_stall_ticks: 20,
         digest_ticks: 3,
+        snapshots: ringraft_engine::shard::SnapshotSettings::default(),
         first_election_ticks: 2,
     };
     let consensus = ConsensusSettings {
@@ -57,7 +60,7 @@ fn shard(peers: &[u64]) -> Shard<MemDisk> {
     let disk = MemDisk::new(&wal_config(), 2);
     let recovered = disk.recover(&wal_config()).unwrap();
     let mut shard =
-        Shard::restore(settings, &consensus, StateLimits::default(), wal_config(), recovered, disk).unwrap();
+        Shard::restore(settings, &consensus, StateLimits::default(), wal_config(), recovered, BTreeMap::new(), disk).unwrap();
     (0..12).for_each(|_| turn(&mut shard, true));
     shard
 }

@@ -4,6 +4,8 @@
 //! Frames have checksums that are right, so that what is in them is reached.
 #![no_main]
 
+use std::collections::BTreeMap;
+
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use ringraft_engine::limits::Limits as StateLimits;
@@ -50,6 +52,7 @@ fn shard() -> Shard<MemDisk> {
         peer_queue_bytes_max: 64 << 10,
         disk_stall_ticks: 20,
         digest_ticks: 3,
+        snapshots: ringraft_engine::shard::SnapshotSettings::default(),
         first_election_ticks: 2,
     };
     let consensus = ConsensusSettings {
@@ -64,7 +67,7 @@ fn shard() -> Shard<MemDisk> {
     };
     let disk = MemDisk::new(&wal_config(), 2);
     let recovered = disk.recover(&wal_config()).expect("an empty log");
-    Shard::restore(settings, &consensus, StateLimits::default(), wal_config(), recovered, disk).expect("settings")
+    Shard::restore(settings, &consensus, StateLimits::default(), wal_config(), recovered, BTreeMap::new(), disk).expect("settings")
 }
 
 fn request(input: &mut Unstructured<'_>) -> Result<Request> {

@@ -73,7 +73,7 @@ async fn run_shard(
     let completions = Completions::new(move || notify.raise());
     let opened = open_wal(shard, created, config, completions.clone()).await?;
     let start_error = |reason: String| HostError::Start { shard, reason, exit_code: exit::CANNOT_START };
-    let loaded = load::load_snapshots(shard, config, &opened.recovered).await?;
+    let loaded = load::load_snapshots(shard, config, &opened.recovered, &counter)?;
     let machine = restore(shard, config, opened, loaded).map_err(start_error)?;
     let listener = listen(shard, config).map_err(start_error)?;
     let local = Rc::new(local(shard, config));

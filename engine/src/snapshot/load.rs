@@ -4,7 +4,10 @@
 //! Invariant: what comes out is whole and has the hash its head names; anything else is an error that says where.
 //! It reads no file: the caller hands it the bytes in order, in any portions.
 
+use std::collections::BTreeMap;
+
 use ringraft_raft::GroupId;
+use ringraft_wal::{Recovered, SnapshotName};
 
 use super::chunk::{ChunkError, ChunkProblem, HEADER_BYTES, chunk_length};
 use super::reader::{Chunk, ChunkReader, Expected};
@@ -33,6 +36,58 @@ pub enum LoadFailure {
     /// It ends too early.
     #[error("the file ends in the middle, after {0} bytes of whole chunks")]
     Short(u64),
+}
+
+/// A group cannot start: its log has no beginning, and there is no snapshot to begin with.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "group {group} has no snapshot that is whole, and its log begins at entry {first_index}: {reason}. Replace this \
+     replica, or bring the file back"
+)]
+pub struct NoBeginning {
+    /// The group.
+    pub group: u32,
+    /// The first entry of its log.
+    pub first_index: u64,
+    /// What is wrong with the last file that was tried.
+    pub reason: String,
+}
+
+/// Loads the newest whole snapshot of every group that has one; `read` hands a file's bytes to the loader. `skipped` hears
+/// of those that cannot be used.
+///
+/// # Errors
+/// A group needs a snapshot and has none that is whole.
+pub fn load_newest(
+    recovered: &Recovered,
+    identity: u32,
+    limits: Limits,
+    mut read: impl FnMut(SnapshotName, &mut FileLoader) -> Result<(), String>,
+    mut skipped: impl FnMut(SnapshotName, &str),
+) -> Result<BTreeMap<u32, Loaded>, NoBeginning> {
+    let mut all = BTreeMap::new();
+    for (group, found) in &recovered.groups {
+        let mut reason = String::from("no file is there");
+        for mark in recovered.usable_snapshots(*group) {
+            let name = SnapshotName { group: *group, index: mark.index };
+            let mut loader = FileLoader::new(GroupId(*group), identity, limits);
+            let loaded = read(name, &mut loader).and_then(|()| loader.finish().map_err(|error| error.to_string()));
+            match loaded {
+                Ok(loaded) => {
+                    all.insert(*group, loaded);
+                    break;
+                }
+                Err(error) => {
+                    skipped(name, &error);
+                    reason = format!("{name}: {error}");
+                }
+            }
+        }
+        if !all.contains_key(group) && found.first_index() > 1 {
+            return Err(NoBeginning { group: *group, first_index: found.first_index(), reason });
+        }
+    }
+    Ok(all)
 }
 
 /// A file being loaded.

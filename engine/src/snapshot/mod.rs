@@ -20,7 +20,7 @@ mod writer;
 
 pub use chunk::{BLOCK_BYTES, ChunkBytes, ChunkError, ChunkProblem, Layout, chunk_length};
 pub use head::{FileHead, HeadProblem, MEMBERS_MAX, Members, MembersError};
-pub use load::{FileLoader, LoadFailure, Loaded};
+pub use load::{FileLoader, LoadFailure, Loaded, NoBeginning, load_newest};
 pub use reader::{Chunk, ChunkReader, Expected};
 pub use writer::{ChunkWriter, Written};
 

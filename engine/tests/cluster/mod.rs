@@ -11,7 +11,8 @@ use ringraft_engine::limits::Limits as StateLimits;
 use ringraft_engine::shard::clients::ConnectionId;
 use ringraft_engine::shard::restore::ConsensusSettings;
 use ringraft_engine::shard::status::GroupStatus;
-use ringraft_engine::shard::{Shard, ShardSettings};
+use ringraft_engine::shard::{Shard, ShardSettings, SnapshotSettings};
+use ringraft_engine::snapshot::{FileLoader, load_newest};
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
@@ -27,6 +28,7 @@ pub(crate) struct Node {
     pub(crate) client: ConnectionId,
     pub(crate) up: bool,
     pub(crate) flushing: bool,
+    settings: ShardSettings,
 }
 
 pub(crate) struct Cluster {
@@ -70,22 +72,34 @@ pub(crate) fn settings(node: u64, nodes: u64) -> ShardSettings {
         peer_queue_bytes_max: 8 << 20,
         disk_stall_ticks: 50,
         digest_ticks: 5,
+        snapshots: SnapshotSettings::default(),
         first_election_ticks: 2,
     }
 }
 
-pub(crate) fn start(node: u64, nodes: u64, disk: MemDisk) -> Node {
+pub(crate) fn start_with(settings: ShardSettings, disk: MemDisk) -> Node {
+    let (node, kept) = (settings.node.0, settings.clone());
     let recovered = disk.recover(&wal_config(node)).expect("recovery");
+    let read = |name, loader: &mut FileLoader| loader.push(&disk.snapshots()[&name]).map_err(|error| error.to_string());
+    let limits = StateLimits::default();
+    let loaded = load_newest(&recovered, settings.snapshots.identity, limits, read, |_, _| {}).expect("snapshots");
     let mut shard =
-        Shard::restore(settings(node, nodes), &consensus(), StateLimits::default(), wal_config(node), recovered, disk)
-            .expect("settings");
+        Shard::restore(settings, &consensus(), limits, wal_config(node), recovered, loaded, disk).expect("settings");
     let client = shard.clients().open().expect("a connection");
-    Node { shard, client, up: true, flushing: true }
+    Node { shard, client, up: true, flushing: true, settings: kept }
 }
 
 impl Cluster {
     pub(crate) fn new(count: u64) -> Self {
-        let nodes = (1..=count).map(|node| start(node, count, MemDisk::new(&wal_config(node), 3))).collect();
+        Self::with(count, SnapshotSettings::default())
+    }
+
+    pub(crate) fn with(count: u64, snapshots: SnapshotSettings) -> Self {
+        let start_one = |node| {
+            let settings = ShardSettings { snapshots, ..settings(node, count) };
+            start_with(settings, MemDisk::new(&wal_config(node), 3))
+        };
+        let nodes = (1..=count).map(start_one).collect();
         let mut cluster =
             Self { nodes, replies: BTreeMap::new(), admin_replies: BTreeMap::new(), correlation: 0, cut: vec![] };
         cluster.link_all();
@@ -238,7 +252,7 @@ impl Cluster {
     pub(crate) fn restart(&mut self, node: u64) {
         let place = node as usize - 1;
         let disk = self.nodes[place].shard.disk().crash(&mut |_, _| Survival::Lost);
-        self.nodes[place] = start(node, self.nodes.len() as u64, disk);
+        self.nodes[place] = start_with(self.nodes[place].settings.clone(), disk);
         self.link_all();
     }
 }

@@ -66,6 +66,7 @@ fn settings(node: usize) -> (ShardSettings, ConsensusSettings) {
         peer_queue_bytes_max: 1 << 20,
         disk_stall_ticks: 50,
         digest_ticks: 5,
+        snapshots: ringraft_engine::shard::SnapshotSettings::default(),
         first_election_ticks: 2,
     };
     let consensus = ConsensusSettings {
@@ -103,7 +104,7 @@ fn disk_of(image: &Image, config: &ValidConfig) -> MemDisk {
 fn start(node: usize, image: &Image, recovered: Recovered) -> Node {
     let (settings, consensus) = settings(node);
     let disk = disk_of(image, &config(node));
-    let mut shard = Shard::restore(settings, &consensus, StateLimits::default(), config(node), recovered, disk)
+    let mut shard = Shard::restore(settings, &consensus, StateLimits::default(), config(node), recovered, BTreeMap::new(), disk)
         .unwrap_or_else(|error| panic!("{error}"));
     let client = shard.clients().open().unwrap_or_else(|| panic!("no room for one client"));
     Node { shard, client }

@@ -53,6 +53,24 @@ pub struct SnapshotSettings {
     pub patience_ticks: u32,
 }
 
+impl Default for SnapshotSettings {
+    /// What a node's configuration says by default, for ticks of 25 ms.
+    fn default() -> Self {
+        Self {
+            identity: 0,
+            log_bytes: 256 << 20,
+            state_percent: 100,
+            log_entries: 4_000_000,
+            segments_max: 32,
+            chunk_bytes: ChunkBytes::default(),
+            write_bytes_per_tick: (256 << 20) / 40,
+            send_bytes_per_tick: (128 << 20) / 40,
+            streams_max: 2,
+            patience_ticks: 400,
+        }
+    }
+}
+
 /// What the groups of a shard may still do for snapshots in this tick.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Budget {

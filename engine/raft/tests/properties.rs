@@ -31,6 +31,7 @@ enum Event {
     Campaign(u64),
     Contest(u64),
     StepDown(u64),
+    StepDownFor(u64, u64),
     Unreachable(u64, u64),
     Crash(u64, u8),
     Start(u64),
@@ -67,6 +68,7 @@ fn event(nodes: u64) -> impl Strategy<Value = (Event, u8)> {
         2 => node.clone().prop_map(Campaign),
         8 => node.clone().prop_map(Contest),
         1 => node.clone().prop_map(StepDown),
+        1 => (node.clone(), node.clone()).prop_map(|(node, to)| StepDownFor(node, to)),
         2 => (node.clone(), node.clone()).prop_map(|(node, peer)| Unreachable(node, peer)),
         4 => (node.clone(), 0_u8..4).prop_map(|(node, keep)| Crash(node, keep)),
         8 => node.clone().prop_map(Start),
@@ -171,6 +173,7 @@ fn perform_on_live_node(cluster: &mut Cluster, event: Event) {
     | Event::Campaign(node)
     | Event::Contest(node)
     | Event::StepDown(node)
+    | Event::StepDownFor(node, _)
     | Event::Unreachable(node, _)
     | Event::Compact(node, _)
     | Event::Crash(node, _)) = event
@@ -186,6 +189,7 @@ fn perform_on_live_node(cluster: &mut Cluster, event: Event) {
         Event::Campaign(_) => cluster.campaign(node),
         Event::Contest(_) => contest(cluster, NodeId(node)),
         Event::StepDown(_) => cluster.core(node).step_down(),
+        Event::StepDownFor(_, to) => cluster.core(node).step_down_for(NodeId(to)),
         Event::Unreachable(_, peer) => cluster.core(node).unreachable(NodeId(peer)),
         Event::Compact(_, pick) => {
             let applied = cluster.node(node).applied;

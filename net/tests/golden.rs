@@ -9,7 +9,7 @@
 
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
-use ringraft_net::wire::{
+use ringraft_net::wire::{SnapshotAnswer, SnapshotPiece,
     self, AdminRefusal, AdminReply, AdminRequest, Consistency, Digest, Hello, NodeInfo, Operation, OperationResult,
     Outcome, PROTOCOL_VERSION, PeerBody, PeerMessage, Position, RefusalCode, Refused, Reply, Request, Role, Topology,
     Welcome,
@@ -352,6 +352,29 @@ fn tails_and_digests() {
             030000000400000000000000efcdab8967452301
         ",
         |out| _ = Digest { group: 3, index: 4, hash: 0x0123_4567_89AB_CDEF }.append_frame(out),
+    );
+    check(
+        "snapshot",
+        r"
+            5252 01 0e 2c000000 05000000 00000000 d2db4b75 56be89ba
+            03000000 0400000000000000 0200000000000000 0900000000000000 0010000000000000 0030000000000000
+            6368756e6b
+        ",
+        |out| {
+            let (last_term, last_index, offset, file_bytes) = (2, 9, 4096, 12288);
+            let piece = SnapshotPiece { group: 3, term: 4, last_term, last_index, offset, file_bytes };
+            let mut frame = wire::begin_snapshot_piece(out, &piece);
+            frame.bytes().extend_from_slice(b"chunk");
+            frame.finish();
+        },
+    );
+    check(
+        "snapshot answer",
+        r"
+            5252 01 0f 1c000000 00000000 00000000 7a6a4eb0 ba89a44c
+            03000000 0400000000000000 0900000000000000 0020000000000000
+        ",
+        |out| _ = SnapshotAnswer { group: 3, term: 4, last_index: 9, next_offset: 8192 }.append_frame(out),
     );
 }
 

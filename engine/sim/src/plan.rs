@@ -7,7 +7,9 @@
 //! times, a request in a record); the plan is a function of the seed.
 
 use ringraft_engine::limits::Limits;
+use ringraft_engine::shard::SnapshotSettings;
 use ringraft_engine::shard::restore::ConsensusSettings;
+use ringraft_engine::snapshot::ChunkBytes;
 use ringraft_wal::{Config as WalConfig, Identity, ValidConfig};
 
 use crate::network::Latency;
@@ -132,6 +134,8 @@ pub(crate) struct Plan {
     /// Length of each node's tick.
     pub(crate) node_tick_us: Vec<u64>,
     pub(crate) consensus: ConsensusSettings,
+    /// When snapshots are taken, and how fast they move.
+    pub(crate) snapshots: SnapshotSettings,
     pub(crate) wal: WalConfig,
     pub(crate) limits: Limits,
     pub(crate) waiting_max: usize,
@@ -217,6 +221,18 @@ impl Plan {
                 uncommitted_bytes_max: 1 << 20,
                 entry_bytes_max: 8 << 10,
                 seed,
+            },
+            snapshots: SnapshotSettings {
+                identity: 0x51,
+                log_bytes: 64 << 10,
+                state_percent: 50,
+                log_entries: 400,
+                segments_max: 8,
+                chunk_bytes: chunk_bytes(8 << 10),
+                write_bytes_per_tick: 64 << 10,
+                send_bytes_per_tick: 64 << 10,
+                streams_max: 2,
+                patience_ticks: 80,
             },
             wal: WalConfig {
                 block_bytes: 512,
@@ -342,6 +358,24 @@ fn draw_load(random: &mut Random) -> Load {
     }
 }
 
+fn draw_snapshots(plan: &mut Plan, random: &mut Random) {
+    plan.snapshots = SnapshotSettings {
+        log_bytes: random.magnitude(2 << 10, 1 << 20),
+        state_percent: *random.pick(&[0, 50, 200]),
+        log_entries: random.magnitude(10, 3_000),
+        segments_max: random.between(3, 12) as usize,
+        chunk_bytes: chunk_bytes(*random.pick(&[4 << 10, 16 << 10, 64 << 10])),
+        write_bytes_per_tick: *random.pick(&[1, 16 << 10, 1 << 20]),
+        send_bytes_per_tick: *random.pick(&[1, 16 << 10, 1 << 20]),
+        streams_max: random.between(1, 3) as usize,
+        ..plan.snapshots
+    };
+}
+
+fn chunk_bytes(bytes: u32) -> ChunkBytes {
+    ChunkBytes::new(bytes).expect("a chunk is whole blocks")
+}
+
 fn draw_consensus(plan: &mut Plan, random: &mut Random) {
     if random.chance(500_000) {
         plan.tick_us = *random.pick(&[10 * MILLISECOND_US, 25 * MILLISECOND_US, 50 * MILLISECOND_US]);
@@ -357,4 +391,5 @@ fn draw_consensus(plan: &mut Plan, random: &mut Random) {
     plan.consensus.uncommitted_bytes_max = *random.pick(&[64 << 10, 1 << 20]);
     plan.consensus.append_bytes_max = *random.pick(&[4 << 10, 16 << 10]);
     plan.consensus.entry_bytes_max = *random.pick(&[1 << 10, 8 << 10]);
+    draw_snapshots(plan, random);
 }

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use ringraft_engine::shard::{Shard, ShardSettings};
+use ringraft_engine::snapshot::{FileLoader, load_newest};
 use ringraft_raft::NodeId;
 
 use crate::checkers::Violation;
@@ -85,6 +86,7 @@ impl World {
                 Ok(host) => hosts.push(host),
                 Err(OpenError::NoSpace) => return self.cannot_start(node, "no space", Some(FULL_RETRY_US)),
                 Err(OpenError::Refused(error)) => return self.refused(node, shard, &error.to_string()),
+                Err(OpenError::NoBeginning(error)) => return self.refused(node, shard, &error.to_string()),
             }
         }
         self.checkers.process_starts(node, hosts.iter().map(|host| &host.shard))?;
@@ -108,8 +110,13 @@ impl World {
             Ok(recovered) => recovered,
             Err(error) => return Ok(Err(error)),
         };
-        let config = medium.config().clone();
-        let restored = Shard::restore(settings, &consensus, self.plan.limits, config, recovered, SimDisk::default());
+        let (config, limits) = (medium.config().clone(), self.plan.limits);
+        let read = |name, loader: &mut FileLoader| loader.push(medium.snapshot(name)).map_err(|error| error.to_string());
+        let loaded = match load_newest(&recovered, settings.snapshots.identity, limits, read, |_, _| {}) {
+            Ok(loaded) => loaded,
+            Err(error) => return Ok(Err(OpenError::NoBeginning(error))),
+        };
+        let restored = Shard::restore(settings, &consensus, limits, config, recovered, loaded, SimDisk::default());
         let machine = restored.map_err(|error| {
             Violation::new("the plan", format!("the consensus settings are out of bounds: {error}"))
         })?;
@@ -143,6 +150,7 @@ impl World {
             peer_queue_bytes_max: plan.peer_queue_bytes_max,
             disk_stall_ticks: plan.disk_stall_ticks(),
             digest_ticks: plan.ticks(1_000_000),
+            snapshots: plan.snapshots,
             first_election_ticks: FIRST_ELECTION_TICKS,
         }
     }

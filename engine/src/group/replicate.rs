@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use ringraft_raft::{EntryId, Message, NodeId, Role};
+use ringraft_raft::{EntryId, Index, Message, NodeId, Role};
 use ringraft_wal::{Disk, EntryBytes, ReadTicket};
 
 use super::Group;
@@ -153,6 +153,18 @@ impl Group {
                 return self.read_for_backlog(place, io);
             }
             self.followers[place].backlog.pop_front();
+        }
+    }
+
+    /// Forgets what waits for followers and begins below an index that is compacted: they need a snapshot now.
+    pub(super) fn drop_backlogs_below(&mut self, index: Index) {
+        let begins_below = |follower: &&mut Follower| {
+            matches!(follower.backlog.front(), Some(Message::AppendEntries { prev, .. }) if prev.index < index)
+        };
+        for follower in self.followers.iter_mut().filter(begins_below) {
+            follower.backlog.clear();
+            follower.reading = None;
+            self.core.unreachable(follower.node);
         }
     }
 

@@ -89,6 +89,14 @@ pub struct Counters {
     pub buffers_allocated: u64,
     /// State digests compared with a leader's.
     pub digests_compared: u64,
+    /// Snapshots taken, their mark durable.
+    pub snapshots_taken: u64,
+    /// Snapshots that could not be taken, sent or received.
+    pub snapshots_failed: u64,
+    /// Snapshots of leaders that took the place of a log here.
+    pub snapshots_installed: u64,
+    /// Snapshots sent to their end.
+    pub snapshots_sent: u64,
 }
 
 /// The shared part of a shard.

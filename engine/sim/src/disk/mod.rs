@@ -18,6 +18,7 @@ mod snapshots;
 
 use std::collections::BTreeMap;
 
+use ringraft_engine::snapshot::NoBeginning;
 use ringraft_wal::{
     Disk, DiskCompletion, DiskError, DiskOperation, Done, FileName, FileNumber, RecordPlace, Recovered, Recovery,
     RecoveryError, SnapshotFile, SnapshotName, ValidConfig,
@@ -130,6 +131,7 @@ enum MetaFile {
 pub(crate) enum OpenError {
     NoSpace,
     Refused(RecoveryError),
+    NoBeginning(NoBeginning),
 }
 
 /// One shard's folder.
@@ -383,6 +385,11 @@ impl Medium {
             self.fill_image(file.0);
             visit(file, &self.image);
         }
+    }
+
+    /// The bytes of a finished snapshot.
+    pub(crate) fn snapshot(&self, name: SnapshotName) -> &[u8] {
+        self.snapshots.get(&name).map_or(&[], Vec::as_slice)
     }
 
     fn fill_image(&mut self, number: u32) {

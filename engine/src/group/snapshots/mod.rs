@@ -24,7 +24,7 @@ use self::receive::Receiving;
 use self::send::Sending;
 use self::take::Taking;
 use super::Group;
-use crate::shard::io::Io;
+use crate::shard::io::{Counters, Io};
 use crate::snapshot::{ChunkBytes, Expected, Members, MembersError};
 
 /// When snapshots are taken and how fast they move; the same for all groups of a shard.
@@ -107,10 +107,6 @@ pub(crate) struct Snapshots {
     wanted: bool,
     /// Ticks until the next attempt, after a failed one.
     pause_ticks: u32,
-    /// Counts for the status.
-    taken: u64,
-    failed: u64,
-    installed: u64,
 }
 
 /// Ticks between two attempts.
@@ -130,9 +126,6 @@ impl Snapshots {
             log_bytes: 0,
             wanted: false,
             pause_ticks: 0,
-            taken: 0,
-            failed: 0,
-            installed: 0,
         }
     }
 
@@ -153,27 +146,17 @@ impl Snapshots {
         (self.log_entries, self.log_bytes, self.wanted) = (0, 0, false);
     }
 
-    fn note_failure(&mut self) {
-        self.failed += 1;
+    fn note_failure(&mut self, counters: &mut Counters) {
+        counters.snapshots_failed += 1;
         self.pause_ticks = PAUSE_TICKS;
     }
 
     fn expected(&self, group: GroupId) -> Expected {
         Expected { group, identity: self.settings.identity, limits_digest: self.limits_digest }
     }
-
-    /// Taken, failed and installed since start.
-    pub(crate) fn counts(&self) -> [u64; 3] {
-        [self.taken, self.failed, self.installed]
-    }
 }
 
 impl Group {
-    /// Somebody wants a snapshot soon.
-    pub(crate) fn want_snapshot(&mut self) {
-        self.snapshots.wanted = true;
-    }
-
     /// The newest durable snapshot's index, 0 without one.
     pub(crate) fn snapshot_index<D: Disk>(&self, io: &Io<D>) -> u64 {
         io.wal.snapshot_marks(self.id.0).last().map_or(0, |mark| mark.index)
@@ -205,10 +188,9 @@ impl Group {
 
     /// The log's front goes as far as the second newest durable snapshot covers it.
     pub(super) fn on_snapshot_durable<D: Disk>(&mut self, index: u64, io: &mut Io<D>) {
-        if let Some(taking) = self.snapshots.taking.take_if(|taking| taking.is_marked(index)) {
-            self.snapshots.taken += 1;
+        if self.snapshots.taking.take_if(|taking| taking.is_marked(index)).is_some() {
+            io.counters.snapshots_taken += 1;
             io.snapshots.taking = None;
-            drop(taking);
         }
         if let [older, _] = *io.wal.snapshot_marks(self.id.0) {
             self.compact(older.index, io);
@@ -231,6 +213,7 @@ impl Group {
         let covered = index.min(self.machine.last_applied()).min(self.core.commit_index());
         if covered >= self.core.first_index() {
             self.core.compact(covered);
+            self.drop_backlogs_below(covered);
         }
         let first = io.wal.entry_range(self.id.0).map_or(0, |(first, _)| first);
         if covered >= first
@@ -243,8 +226,7 @@ impl Group {
     /// Removes files that no mark names any more.
     fn remove_old_snapshots<D: Disk>(&mut self, io: &mut Io<D>) {
         let marks = io.wal.snapshot_marks(self.id.0);
-        let oldest = marks.first().map_or(0, |mark| mark.index);
-        let old = |index: &u64| *index < oldest || marks.iter().all(|mark| mark.index != *index);
+        let old = |index: &u64| marks.iter().all(|mark| mark.index != *index);
         let Some(place) = self.snapshots.files.iter().position(old) else { return };
         let index = self.snapshots.files[place];
         let in_use = self.snapshots.sending.iter().any(|sending| sending.index() == index)

@@ -205,7 +205,7 @@ impl Group {
                 self.applying = None;
                 self.digests = Digests::default();
                 self.snapshots.begin_count();
-                self.snapshots.installed += 1;
+                io.counters.snapshots_installed += 1;
                 let state_hash = head.state.state_hash;
                 let mark =
                     SnapshotMark { term: last.term, index: last.index, file_bytes, state_hash, replaces_log: true };
@@ -220,7 +220,7 @@ impl Group {
     fn refuse_received<D: Disk>(&mut self, io: &mut Io<D>) {
         let Some(receiving) = &self.snapshots.receiving else { return };
         let (from, index) = (receiving.from, receiving.last.index);
-        self.snapshots.failed += 1;
+        io.counters.snapshots_failed += 1;
         self.drop_received(io);
         self.answer_snapshot(from, index, REFUSED, io);
     }

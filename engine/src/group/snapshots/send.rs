@@ -126,6 +126,7 @@ impl Group {
         }
         let index = sending.name.index;
         self.stop_sending_to(from, io);
+        io.counters.snapshots_sent += 1;
         self.core.snapshot_sent(from, index);
         self.advance(Input::Nothing, io);
     }
@@ -134,7 +135,7 @@ impl Group {
     fn sending_failed<D: Disk>(&mut self, place: usize, io: &mut Io<D>) {
         let to = self.snapshots.sending[place].to;
         self.stop_sending_to(to, io);
-        self.snapshots.note_failure();
+        self.snapshots.note_failure(&mut io.counters);
         self.snapshots.wanted = true;
         self.core.snapshot_failed(to);
         self.advance(Input::Nothing, io);

@@ -174,7 +174,7 @@ impl Group {
         let Some(taking) = self.snapshots.taking.take() else { return };
         self.machine.abort_snapshot();
         io.snapshots.taking = None;
-        self.snapshots.note_failure();
+        self.snapshots.note_failure(&mut io.counters);
         if !matches!(taking.stage, Stage::Finished | Stage::Marked) {
             // Refused while something is under way: then the part file is begun anew or removed at the next start.
             let _ = io.wal.remove_snapshot(taking.name, true, &mut io.disk);

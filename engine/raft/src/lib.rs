@@ -5,8 +5,8 @@
 //! length), and the host keeps the records.
 //!
 //! Included: elections with pre-vote, check-quorum and leader stickiness; replication with a window in bytes and
-//! conflict-term back-off; ReadIndex; plain and joint quorums. Deliberately absent: leader leases, snapshots, membership
-//! changes and leadership transfer (the seams are [`LogTerms::after`] and [`Membership::with`]).
+//! conflict-term back-off; ReadIndex; compaction and snapshots; changes of membership by joint consensus; leadership
+//! transfer. Deliberately absent: leader leases, and the choice of when to compact, who is to be a member, who is to lead.
 //!
 //! # The host's contract
 //!
@@ -35,10 +35,48 @@
 //! 9. **Messages may be lost, repeated, reordered and delayed; they may not be altered.** The host checks bytes before it
 //!    steps them. When it knows that messages to a peer were lost it says so with [`RaftCore::unreachable`]; if it does
 //!    not know, the core finds out in the time of an election timeout.
-//! 10. **Restart**: make the core from the recovered hard state and log, both durable. It is a follower, and nothing is
-//!     committed until a leader says so; a host serves nothing before that.
-//! 11. **A leader whose own flushes stop completing must be told**: [`RaftCore::step_down`]. The core has no clock to see it.
+//! 10. **Restart**: make the core from the recovered hard state and log, both durable: [`LogTerms::after`] the snapshot
+//!     that was loaded, then the entries behind it, and [`Memberships`] of the snapshot's configuration and those the
+//!     entries bring. It is a follower, and nothing behind the snapshot is committed until a leader says so; a host
+//!     serves nothing before that.
+//! 11. **A leader whose own flushes stop completing must be told**: [`RaftCore::step_down_for`] a follower that can be
+//!     reached, or [`RaftCore::step_down`]. The core has no clock to see it.
 //! 12. A record or hard state that cannot be written ends the core: it is never used again.
+//!
+//! ## Compaction and snapshots
+//!
+//! 13. **[`RaftCore::compact`] up to what a durable snapshot covers**, and to no more than is applied. From then on the host
+//!     is never asked for records at or below that index; it may keep them.
+//! 14. **[`Ready::snapshots`]: send each of these members the newest snapshot**, beside the messages, in any pieces. It must
+//!     reach at least the index before [`RaftCore::first_index`]. When the last piece was sent the host says
+//!     [`RaftCore::snapshot_sent`], when it gives up [`RaftCore::snapshot_failed`]; until then the member gets heartbeats
+//!     only. One attempt per member at a time; both calls may come after the leadership ended.
+//! 15. **A snapshot that came in replaces the log on the disk first, then in the core.** When its last piece is there and
+//!     [`RaftCore::covers`] does not say that it is of no use, the host makes it durable together with a mark in the log
+//!     that voids the group's earlier records, and then calls [`RaftCore::install_snapshot`]. From the mark on until that
+//!     call it steps no `AppendEntries` of the group (it may drop them). On `Replaced` the state machine becomes that of
+//!     the snapshot, its applied index the snapshot's, and nothing that waits for earlier entries is served from it; what
+//!     was appended but not applied is forgotten. On `Held` and `Ignored`, which cannot be after such a mark, nothing
+//!     changes.
+//!
+//! ## Membership
+//!
+//! 16. **A configuration travels in its entry.** The host encodes what it gives to [`RaftCore::propose_membership`] into the
+//!     record, and finds it again in the records it steps ([`IncomingEntries::changes`]) and recovers. It is in force
+//!     when the entry is in the log, committed or not; [`RaftCore::memberships`] tells the one at any index, which goes
+//!     into a snapshot at that index.
+//! 17. **[`Ready::membership_due`]: the leader's host proposes that configuration.** It ends a joint one, and is asked for
+//!     again, every tick, until it was proposed. [`ChangeError::Pending`] means later, not never.
+//! 18. **A new member is a learner first** and becomes a voter when [`RaftCore::has_caught_up`] says so; the host watches.
+//!     A node that is in no configuration any more may be told to stop; the core only stops leading. Links to members
+//!     that come, and records for them, are the host's.
+//!
+//! ## Leadership transfer
+//!
+//! 19. **[`RaftCore::transfer_leadership`] to a voter that can be reached.** Until it ended proposals are refused with
+//!     [`ProposeError::Transferring`]: the host lets them wait, bounded, or refuses them. It ended when
+//!     [`RaftCore::transfer_target`] is `None`: another leads, or this node leads on after an election timeout.
+//! 20. **A node on its way out steps no `TimeoutNow`**, nor does one that could not write what a leader writes.
 //!
 //! # A host in thirty lines
 //!

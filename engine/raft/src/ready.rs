@@ -266,7 +266,7 @@ impl core::error::Error for TransferError {}
 /// What a replica did with a whole snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum InstallOutcome {
-    /// It is not of this leader or term: forget it.
+    /// No leader can have sent it: forget it.
     Ignored,
     /// The log holds all of it already: forget the snapshot, keep log and state.
     Held,

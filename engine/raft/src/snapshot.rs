@@ -62,8 +62,16 @@ impl RaftCore {
         self.check();
     }
 
-    /// A whole snapshot from the leader `from` of `term` is on this node's disk: it ends with the entry `last`, under
-    /// `membership`. The answer to the leader is in the next `Ready`.
+    /// Whether this node holds `entry`, or knows that the entry at its index is committed: a snapshot that ends with it is
+    /// of no use.
+    #[must_use]
+    pub fn covers(&self, entry: EntryId) -> bool {
+        entry.index <= self.commit_index || self.log.contains(entry)
+    }
+
+    /// A whole snapshot that `from` sent as leader of `term` is on this node's disk: it ends with the entry `last`, under
+    /// `membership`. It is taken also when `from` was deposed since: what is in a snapshot is committed, whoever leads
+    /// now, and on the disk it has taken the place of the log already. The answer is in the next `Ready`.
     pub fn install_snapshot(
         &mut self,
         from: NodeId,
@@ -74,20 +82,23 @@ impl RaftCore {
         if from == self.config.id || term == Term::MAX || last.term > term || membership.voters().is_empty() {
             return InstallOutcome::Ignored;
         }
-        if !self.follow(from, term) {
-            if term < self.hard_state.current_term {
-                self.reject(from, last.index); // tells a deposed leader the term
-            }
-            return InstallOutcome::Ignored;
+        let follows = self.follow(from, term);
+        let held = self.covers(last);
+        if !held && matches!(self.role, RoleState::Leader(_)) {
+            return InstallOutcome::Ignored; // a leader holds everything that is committed (Raft 5.4)
         }
-        let held = last.index <= self.commit_index || self.log.contains(last);
         if !held {
             self.log = LogTerms::after(last);
             self.memberships = Memberships::new(membership);
             self.durable_index = last.index;
+            self.commit_index = last.index;
             self.outbox.begin_at(last.index);
         }
-        self.accept(from, last.index, last.index);
+        if follows {
+            self.accept(from, last.index, last.index);
+        } else if term < self.hard_state.current_term {
+            self.reject(from, last.index); // tells a deposed leader the term
+        }
         self.check();
         if held { InstallOutcome::Held } else { InstallOutcome::Replaced }
     }

@@ -94,14 +94,35 @@ fn a_snapshot_never_takes_the_place_of_what_is_held() {
     let old = EntryId::new(1, 5);
     assert_eq!(cluster.core(2).install_snapshot(NodeId(1), term, old, membership.clone()), Held, "openraft #511");
     assert_eq!(cluster.core(2).install_snapshot(NodeId(1), term, last, membership.clone()), Held);
-    assert_eq!(cluster.core(2).install_snapshot(NodeId(3), term - 1, EntryId::new(0, 99), membership.clone()), Ignored);
-    assert_eq!(
-        cluster.core(2).install_snapshot(NodeId(3), term, EntryId::new(1, 99), membership),
-        Ignored,
-        "no leader"
-    );
+    let future = EntryId::new(term + 1, 99);
+    assert_eq!(cluster.core(2).install_snapshot(NodeId(1), term, future, membership.clone()), Ignored);
+    assert_eq!(cluster.core(2).install_snapshot(NodeId(2), term, last, membership), Ignored, "its own");
     cluster.run(NodeId(2));
     assert_eq!((cluster.core(2).first_index(), cluster.core(2).last()), (first, last));
+}
+
+#[test]
+fn a_snapshot_of_a_leader_that_was_deposed_meanwhile_is_taken_all_the_same() {
+    let mut cluster = Cluster::new(3, 12);
+    cluster.elect(1);
+    let term = cluster.core(1).term();
+    cluster.crash(NodeId(3), 0);
+    entries(&mut cluster, 1, 8);
+    let (last, membership) = (cluster.core(1).last(), cluster.core(1).membership().clone());
+    cluster.start(NodeId(3));
+    cluster.core(3).step(NodeId(2), Message::Heartbeat { term: term + 1, leader_commit: 0, read_sequence: 0 });
+    cluster.run(NodeId(3));
+    assert!(!cluster.core(3).covers(last));
+    let outcome = cluster.core(3).install_snapshot(NodeId(1), term, last, membership);
+    assert_eq!(outcome, ringraft_raft::InstallOutcome::Replaced, "on its disk it has replaced the log already");
+    let core = cluster.core(3);
+    assert_eq!((core.term(), core.leader()), (term + 1, Some(NodeId(2))), "the new leader stays the leader");
+    assert_eq!((core.commit_index(), core.first_index(), core.last()), (last.index, last.index + 1, last));
+    assert!(core.covers(last));
+    let mut ready = ringraft_raft::Ready::new();
+    core.ready(&mut ready);
+    let told = ready.messages.iter().chain(&ready.after_flush).filter(|(to, _)| *to == NodeId(1));
+    assert!(told.clone().count() > 0 && told.clone().all(|(_, message)| message.term() == term + 1), "{ready:?}");
 }
 
 #[test]

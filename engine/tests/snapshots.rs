@@ -30,7 +30,8 @@ fn write(cluster: &mut Cluster, from: u32, count: u32) {
     for number in from..from + count {
         let leader = cluster.leader(group);
         let answer = cluster.ask(leader, &put(&key(number % 500), &format!("{number:0100}")));
-        let done = matches!(&answer, Some(Outcome::Done(results)) if matches!(results[..], [OperationResult::Put { .. }]));
+        let done =
+            matches!(&answer, Some(Outcome::Done(results)) if matches!(results[..], [OperationResult::Put { .. }]));
         assert!(done, "put {number}: {answer:?}");
         if number.is_multiple_of(7) {
             cluster.tick(1);

@@ -9,10 +9,10 @@
 
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
-use ringraft_net::wire::{SnapshotAnswer, SnapshotPiece,
+use ringraft_net::wire::{
     self, AdminRefusal, AdminReply, AdminRequest, Consistency, Digest, Hello, NodeInfo, Operation, OperationResult,
-    Outcome, PROTOCOL_VERSION, PeerBody, PeerMessage, Position, RefusalCode, Refused, Reply, Request, Role, Topology,
-    Welcome,
+    Outcome, PROTOCOL_VERSION, PeerBody, PeerMessage, Position, RefusalCode, Refused, Reply, Request, Role,
+    SnapshotAnswer, SnapshotPiece, Topology, Welcome,
 };
 
 fn hex(bytes: &[u8]) -> String {

@@ -111,7 +111,8 @@ impl World {
             Err(error) => return Ok(Err(error)),
         };
         let (config, limits) = (medium.config().clone(), self.plan.limits);
-        let read = |name, loader: &mut FileLoader| loader.push(medium.snapshot(name)).map_err(|error| error.to_string());
+        let read =
+            |name, loader: &mut FileLoader| loader.push(medium.snapshot(name)).map_err(|error| error.to_string());
         let loaded = match load_newest(&recovered, settings.snapshots.identity, limits, read, |_, _| {}) {
             Ok(loaded) => loaded,
             Err(error) => return Ok(Err(OpenError::NoBeginning(error))),

@@ -34,9 +34,9 @@ use self::replicate::Follower;
 use self::snapshots::Snapshots;
 use self::transfer::PendingTransfer;
 use self::waiters::Waiters;
+use crate::limits::Limits;
 use crate::shard::clients::Asker;
 use crate::shard::io::{Fatal, Io};
-use crate::limits::Limits;
 use crate::state_machine::StateMachine;
 
 /// A message that waits for its sender's own flush.

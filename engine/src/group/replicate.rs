@@ -158,9 +158,7 @@ impl Group {
 
     /// Forgets what waits for followers and begins below an index that is compacted: they need a snapshot now.
     pub(super) fn drop_backlogs_below(&mut self, index: Index) {
-        let begins_below = |follower: &&mut Follower| {
-            matches!(follower.backlog.front(), Some(Message::AppendEntries { prev, .. }) if prev.index < index)
-        };
+        let begins_below = |follower: &&mut Follower| matches!(follower.backlog.front(), Some(Message::AppendEntries { prev, .. }) if prev.index < index);
         for follower in self.followers.iter_mut().filter(begins_below) {
             follower.backlog.clear();
             follower.reading = None;

@@ -14,8 +14,8 @@ use ringraft_wal::{Disk, Recovered, RecoveredGroup, ValidConfig as WalConfig, Wa
 
 use super::{Shard, ShardSettings};
 use crate::group::Group;
-use crate::limits::Limits;
 use crate::group::snapshots::{Snapshots, membership_of};
+use crate::limits::Limits;
 use crate::snapshot::Loaded;
 use crate::state_machine::StateMachine;
 

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use ringraft_raft::GroupId;
 use ringraft_wal::{Recovered, SnapshotName};
 
+use super::FileHead;
 use super::chunk::{ChunkError, ChunkProblem, HEADER_BYTES, chunk_length};
 use super::reader::{Chunk, ChunkReader, Expected};
-use super::FileHead;
 use crate::limits::Limits;
 use crate::state_machine::{LoadError, StateLoader, StateMachine};
 
@@ -39,7 +39,7 @@ pub enum LoadFailure {
 }
 
 /// A group cannot start: its log has no beginning, and there is no snapshot to begin with.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error(
     "group {group} has no snapshot that is whole, and its log begins at entry {first_index}: {reason}. Replace this \
      replica, or bring the file back"

@@ -136,9 +136,7 @@ impl Group {
                 true
             }
             Ok(Chunk::Head(_)) | Err(_) => false,
-            Ok(Chunk::Data(bytes)) => {
-                receiving.content.as_mut().is_some_and(|(_, loader)| loader.push(bytes).is_ok())
-            }
+            Ok(Chunk::Data(bytes)) => receiving.content.as_mut().is_some_and(|(_, loader)| loader.push(bytes).is_ok()),
             Ok(Chunk::End) => receiving.offset + chunk.len() as u64 == receiving.file_bytes,
         };
         if !taken {

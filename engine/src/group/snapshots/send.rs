@@ -52,8 +52,7 @@ impl Group {
             Some(mark) if room => {
                 let name = SnapshotName { group: self.id.0, index: mark.index };
                 let (last, file_bytes) = (base_of(&mark), mark.file_bytes);
-                let sending =
-                    Sending { to, name, last, file_bytes, offset: 0, stage: Stage::Idle, silent_ticks: 0 };
+                let sending = Sending { to, name, last, file_bytes, offset: 0, stage: Stage::Idle, silent_ticks: 0 };
                 self.snapshots.sending.push(sending);
                 io.snapshots.streams += 1;
             }
@@ -101,8 +100,7 @@ impl Group {
         let sending = &mut self.snapshots.sending[place];
         let Sending { to, last, offset, file_bytes, .. } = *sending;
         sending.stage = Stage::Waiting;
-        let piece =
-            SnapshotPiece { group, term, last_term: last.term, last_index: last.index, offset, file_bytes };
+        let piece = SnapshotPiece { group, term, last_term: last.term, last_index: last.index, offset, file_bytes };
         io.snapshots.send_bytes = io.snapshots.send_bytes.saturating_sub(chunk.len() as u64);
         io.peers.send_snapshot_piece(to, &piece, chunk);
     }

@@ -57,7 +57,10 @@ impl Group {
     pub(super) fn begin_taking<D: Disk>(&mut self, io: &mut Io<D>) {
         let index = self.machine.last_applied();
         let new = index > self.snapshot_index(io) && !self.snapshots.files.contains(&index);
-        if !new || io.snapshots.taking.is_some() || self.snapshots.taking.is_some() || self.snapshots.receiving.is_some()
+        if !new
+            || io.snapshots.taking.is_some()
+            || self.snapshots.taking.is_some()
+            || self.snapshots.receiving.is_some()
         {
             return;
         }
@@ -77,8 +80,7 @@ impl Group {
         let name = SnapshotName { group: self.id.0, index };
         self.snapshots.begin_count();
         let (slice, writer) = (Vec::new(), Some(writer));
-        self.snapshots.taking =
-            Some(Taking { name, head, writer, slice, chunks, offset: 0, stage: Stage::Walking });
+        self.snapshots.taking = Some(Taking { name, head, writer, slice, chunks, offset: 0, stage: Stage::Walking });
         io.snapshots.taking = Some(self.id);
     }
 

@@ -51,13 +51,12 @@
 //!     reach at least the index before [`RaftCore::first_index`]. When the last piece was sent the host says
 //!     [`RaftCore::snapshot_sent`], when it gives up [`RaftCore::snapshot_failed`]; until then the member gets heartbeats
 //!     only. One attempt per member at a time; both calls may come after the leadership ended.
-//! 15. **A snapshot that came in replaces the log on the disk first, then in the core.** When its last piece is there and
-//!     [`RaftCore::covers`] does not say that it is of no use, the host makes it durable together with a mark in the log
-//!     that voids the group's earlier records, and then calls [`RaftCore::install_snapshot`]. From the mark on until that
-//!     call it steps no `AppendEntries` of the group (it may drop them). On `Replaced` the state machine becomes that of
-//!     the snapshot, its applied index the snapshot's, and nothing that waits for earlier entries is served from it; what
-//!     was appended but not applied is forgotten. On `Held` and `Ignored`, which cannot be after such a mark, nothing
-//!     changes.
+//! 15. **A snapshot that came in takes the place of the log.** When its last piece is durable in its own file the host
+//!     calls [`RaftCore::install_snapshot`]. On `Replaced` the first thing it appends to its log, behind the hard state of
+//!     the next `Ready`, is a mark that voids the group's earlier records; what is in `after_flush` waits for it as for a
+//!     record. The state machine becomes that of the snapshot, its applied index the snapshot's, and nothing that waits
+//!     for earlier entries is served from it; what was appended but not applied is forgotten. On `Held` and `Ignored`
+//!     nothing changes.
 //!
 //! ## Membership
 //!

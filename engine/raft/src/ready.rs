@@ -270,7 +270,7 @@ pub enum InstallOutcome {
     Ignored,
     /// The log holds all of it already: forget the snapshot, keep log and state.
     Held,
-    /// The log was replaced: state and log now begin at the snapshot, which is durable already.
+    /// The log was replaced: state and log now begin at the snapshot; the host voids the old one with a mark.
     Replaced,
 }
 

@@ -69,9 +69,9 @@ impl RaftCore {
         entry.index <= self.commit_index || self.log.contains(entry)
     }
 
-    /// A whole snapshot that `from` sent as leader of `term` is on this node's disk: it ends with the entry `last`, under
-    /// `membership`. It is taken also when `from` was deposed since: what is in a snapshot is committed, whoever leads
-    /// now, and on the disk it has taken the place of the log already. The answer is in the next `Ready`.
+    /// A whole snapshot that `from` sent as leader of `term` is in a durable file: it ends with the entry `last`, under
+    /// `membership`. It is taken also when `from` was deposed since: what is in a snapshot is committed, whoever leads now.
+    /// The answer is in the next `Ready`.
     pub fn install_snapshot(
         &mut self,
         from: NodeId,

@@ -315,6 +315,7 @@ impl Group {
             self.core.hard_state_durable(hard_state);
         }
         if let Some((term, index)) = durable.entry {
+            self.note_durable(index);
             self.core.durable(EntryId { term, index });
         }
         if let Some(index) = durable.snapshot {

@@ -30,7 +30,8 @@ pub struct GroupView {
     pub base: EntryId,
     /// The last entry of the log, or its base.
     pub last: EntryId,
-    /// Highest entry known to be on this disk.
+    /// Highest entry known to be on this disk; of the old log while an installed snapshot takes
+    /// its place.
     pub durable_index: Index,
     /// Rolling state hash at `last_applied`.
     pub state_hash: u64,

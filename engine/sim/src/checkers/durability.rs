@@ -56,7 +56,13 @@ impl Durability {
 
     /// The process ends.
     pub(crate) fn note(&mut self, replica: Replica, view: &GroupView, term_at: impl Fn(Index) -> Option<Term>) {
-        let (base, hard_state) = (view.base, view.durable_hard_state);
+        let hard_state = view.durable_hard_state;
+        if view.durable_index < view.base.index {
+            // A snapshot is taking the place of the log: it may come back with either.
+            self.known[replica.node][replica.group as usize] = Durable { hard_state, ..Durable::default() };
+            return;
+        }
+        let base = view.base;
         let terms = (base.index + 1..=view.durable_index).filter_map(term_at).collect();
         self.known[replica.node][replica.group as usize] = Durable { base, terms, hard_state };
     }
@@ -88,7 +94,12 @@ impl Durability {
             let found = term_at(index);
             if found != expected {
                 let seen = format!(
-                    "{replica} had reported index {index} of term {expected:?} durable and has {found:?} after its restart"
+                    "{replica} had reported index {index} of term {expected:?} durable and has {found:?} after its restart: \
+                     behind {} up to {}, now behind {} up to {}",
+                    known.base,
+                    known.last_index(),
+                    view.base,
+                    view.last
                 );
                 return Err(Violation::new("durable entries survive", seen));
             }

@@ -98,6 +98,7 @@ pub(crate) struct Snapshots {
     taking: Option<Taking>,
     sending: Vec<Sending>,
     receiving: Option<Receiving>,
+    installing: Option<Installing>,
     /// Indexes of the finished files, oldest first.
     files: Vec<u64>,
     /// Entries and their bytes applied since the last snapshot.
@@ -107,6 +108,15 @@ pub(crate) struct Snapshots {
     wanted: bool,
     /// Ticks until the next attempt, after a failed one.
     pause_ticks: u32,
+}
+
+/// A snapshot took the place of the log; the mark that says so is on its way to the disk.
+#[derive(Clone, Copy, Debug)]
+struct Installing {
+    /// The last entry of the snapshot.
+    index: u64,
+    /// The last entry of the old log that is durable.
+    durable_index: u64,
 }
 
 /// Ticks between two attempts.
@@ -121,6 +131,7 @@ impl Snapshots {
             taking: None,
             sending: Vec::new(),
             receiving: None,
+            installing: None,
             files,
             log_entries: 0,
             log_bytes: 0,
@@ -157,6 +168,19 @@ impl Snapshots {
 }
 
 impl Group {
+    /// Highest entry known to be on this disk: of the old log, while the mark of a snapshot that took its place is on its
+    /// way.
+    pub(super) fn durable_index(&self) -> u64 {
+        self.snapshots.installing.map_or_else(|| self.core.durable_index(), |installing| installing.durable_index)
+    }
+
+    /// An entry is durable, or a snapshot up to it; the core knows nothing of those of an old log any more.
+    pub(super) fn note_durable(&mut self, index: u64) {
+        if let Some(installing) = &mut self.snapshots.installing {
+            installing.durable_index = installing.durable_index.max(index.min(installing.index - 1));
+        }
+    }
+
     /// The newest durable snapshot's index, 0 without one.
     pub(crate) fn snapshot_index<D: Disk>(&self, io: &Io<D>) -> u64 {
         io.wal.snapshot_marks(self.id.0).last().map_or(0, |mark| mark.index)
@@ -188,6 +212,8 @@ impl Group {
 
     /// The log's front goes as far as the second newest durable snapshot covers it.
     pub(super) fn on_snapshot_durable<D: Disk>(&mut self, index: u64, io: &mut Io<D>) {
+        self.snapshots.installing.take_if(|installing| installing.index <= index);
+        self.note_durable(index); // of a snapshot that another one has overtaken
         if self.snapshots.taking.take_if(|taking| taking.is_marked(index)).is_some() {
             io.counters.snapshots_taken += 1;
             io.snapshots.taking = None;

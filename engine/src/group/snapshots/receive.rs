@@ -11,7 +11,7 @@ use ringraft_raft::{EntryId, InstallOutcome, NodeId, Role, Term};
 use ringraft_wal::record::SnapshotMark;
 use ringraft_wal::{Disk, SnapshotDone, SnapshotName, Ticket};
 
-use super::{Group, membership_of};
+use super::{Group, Installing, membership_of};
 use crate::group::digests::Digests;
 use crate::group::ordering::Input;
 use crate::shard::io::Io;
@@ -196,6 +196,7 @@ impl Group {
             return;
         };
         let (head, machine) = *whole;
+        let durable_index = self.durable_index().min(last.index - 1);
         match self.core.install_snapshot(from, term, last, membership_of(&head.members)) {
             InstallOutcome::Replaced => {
                 self.give_up_taking(io);
@@ -203,6 +204,7 @@ impl Group {
                 self.applying = None;
                 self.digests = Digests::default();
                 self.snapshots.begin_count();
+                self.snapshots.installing = Some(Installing { index: last.index, durable_index });
                 io.counters.snapshots_installed += 1;
                 let state_hash = head.state.state_hash;
                 let mark =

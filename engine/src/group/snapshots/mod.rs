@@ -256,7 +256,8 @@ impl Group {
         let Some(place) = self.snapshots.files.iter().position(old) else { return };
         let index = self.snapshots.files[place];
         let in_use = self.snapshots.sending.iter().any(|sending| sending.index() == index)
-            || self.snapshots.taking.as_ref().is_some_and(|taking| taking.name().index == index);
+            || self.snapshots.taking.as_ref().is_some_and(|taking| taking.name().index == index)
+            || self.snapshots.receiving.as_ref().is_some_and(|receiving| receiving.name().index == index);
         let name = SnapshotName { group: self.id.0, index };
         // What cannot go now, for another operation on it or a mark under way, goes at a later tick.
         if !in_use && io.wal.remove_snapshot(name, false, &mut io.disk).is_ok() {

@@ -39,6 +39,12 @@ pub(super) struct Receiving {
     stage: Stage,
 }
 
+impl Receiving {
+    pub(super) fn name(&self) -> SnapshotName {
+        self.name
+    }
+}
+
 #[derive(Debug)]
 enum Stage {
     /// The next chunk may come.

@@ -133,7 +133,7 @@ impl Group {
     fn sending_failed<D: Disk>(&mut self, place: usize, io: &mut Io<D>) {
         let to = self.snapshots.sending[place].to;
         self.stop_sending_to(to, io);
-        self.snapshots.note_failure(&mut io.counters);
+        io.counters.snapshots_failed += 1; // no pause: attempts that fail often would keep a better one from being taken
         self.snapshots.wanted = true;
         self.core.snapshot_failed(to);
         self.advance(Input::Nothing, io);

@@ -14,3 +14,4 @@ pub mod shard;
 pub mod slots;
 pub mod snapshot;
 pub mod state_machine;
+pub mod topology;

@@ -93,7 +93,11 @@ impl Address {
         format!("{}:{}", self.host, u32::from(self.port) + u32::from(shard))
     }
 
-    fn read(text: &str) -> Result<Self, String> {
+    /// The address a text names.
+    ///
+    /// # Errors
+    /// When it is not `host:port`.
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
         let problem = || format!("`{text}` is not host:port");
         let (host, port) = text.trim().rsplit_once(':').ok_or_else(problem)?;
         let port: u16 = port.parse().map_err(|_| problem())?;

@@ -199,11 +199,13 @@ impl<'a> View<'a> {
         self.topology.replicas(group).iter().any(|node| self.is_leaving(*node))
     }
 
-    /// Whether a group may get this target now: it stands still or must move on, and who is new to it is alive.
+    /// Whether a group may get this target now: it stands still or must move on, and who is new to it is alive. One of
+    /// which nothing is known may stand still or not, and stays out of it.
     fn may_place(&self, group: GroupId, target: &[NodeId]) -> bool {
         let before = self.topology.replicas(group);
         let mut added = target.iter().filter(|node| !before.contains(node));
-        (self.is_settled(group) || self.is_draining(group)) && added.all(|node| self.is_alive(*node))
+        let is_known = self.report(group).is_some();
+        is_known && (self.is_settled(group) || self.is_draining(group)) && added.all(|node| self.is_alive(*node))
     }
 
     /// Leaders on leaving nodes move first, then from those that lead more than others.
@@ -211,8 +213,11 @@ impl<'a> View<'a> {
         let known: Vec<&GroupReport> = self.reports.iter().copied().flatten().collect();
         let staying = self.topology.placeable().map(|node| node.id).filter(|node| self.is_alive(*node));
         let mut leaders = Leaders::new(staying);
-        for report in &known {
-            leaders.count(report.leader);
+        for report in &self.reports {
+            match report {
+                Some(report) => leaders.count(report.leader),
+                None => leaders.count_unknown(),
+            }
         }
         let (leaving, others): (Vec<&GroupReport>, _) = known.iter().partition(|report| self.is_leaving(report.leader));
         let mut transfers = Vec::new();

@@ -7,13 +7,15 @@
 //!      └── group 8: n2 ──>└── group 5: n3 ──>┘              the chain takes one from n1 and gives one to n3
 //! ```
 //!
-//! Invariants: leaders move only along a chain whose first node leads at least two more than its last, and the last link
+//! Invariants: leaders move only along a chain whose first node certainly leads two more than its last, and the last link
 //! moves first, so that the shortest chain gets shorter with every transfer: this ends, and when it ends no assignment is
 //! more even (optimal semi-matching by cost-reducing paths; Harvey, Ladner, Lovász, Tamir).
 //!
 //! It does not know why somebody may or may not lead: its caller names the candidates.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use ringraft_raft::NodeId;
 
@@ -22,7 +24,15 @@ pub(super) struct Leaders {
     /// Nodes that are compared, sorted, with the groups they lead.
     loads: BTreeMap<NodeId, usize>,
     groups: Vec<Led>,
+    /// Groups of which nobody knows who leads them: any node may lead so many more.
+    unknown: usize,
 }
+
+/// From whom, to whom, by which group.
+type Links = BTreeMap<NodeId, BTreeMap<NodeId, usize>>;
+
+/// Nodes with the link by which each was reached; none for where the search began.
+type Reached = BTreeMap<NodeId, Option<(NodeId, usize)>>;
 
 /// A group whose leader may move.
 pub(super) struct Led {
@@ -43,7 +53,7 @@ pub(super) struct Move {
 impl Leaders {
     /// Compares `nodes`, none of which leads anything yet.
     pub(super) fn new(nodes: impl IntoIterator<Item = NodeId>) -> Self {
-        Self { loads: nodes.into_iter().map(|node| (node, 0)).collect(), groups: Vec::new() }
+        Self { loads: nodes.into_iter().map(|node| (node, 0)).collect(), groups: Vec::new(), unknown: 0 }
     }
 
     /// Counts a group for the node that leads it.
@@ -51,6 +61,11 @@ impl Leaders {
         if let Some(load) = self.loads.get_mut(&leader) {
             *load += 1;
         }
+    }
+
+    /// A group whose leader is not known.
+    pub(super) fn count_unknown(&mut self) {
+        self.unknown += 1;
     }
 
     /// Of these the compared node that leads fewest, the first of those that are equal.
@@ -92,16 +107,21 @@ impl Leaders {
         Move { group, to }
     }
 
-    /// The links (place of a group, to whom) of the shortest chain that makes the loads more even.
+    /// The links (place of a group, to whom) of the shortest chain that makes the loads more even; of the shortest ones
+    /// one whose ends differ most.
     fn shortest_chain(&self) -> Option<Vec<(usize, NodeId)>> {
         let links = self.links();
-        let chains = self.loads.keys().filter_map(|first| self.chain_from(*first, &links));
-        chains.min_by_key(Vec::len)
+        let chains = self.loads.iter().filter_map(|(first, most)| {
+            let (last, came_by) = self.best_end(*first, &links)?;
+            let chain = trace(last, &came_by);
+            Some((chain.len(), Reverse(most - self.loads[&last]), chain))
+        });
+        chains.min_by_key(|(length, difference, _)| (*length, *difference)).map(|(.., chain)| chain)
     }
 
     /// For each pair of nodes the first group that could move from one to the other.
-    fn links(&self) -> BTreeMap<NodeId, BTreeMap<NodeId, usize>> {
-        let mut links: BTreeMap<NodeId, BTreeMap<NodeId, usize>> = BTreeMap::new();
+    fn links(&self) -> Links {
+        let mut links = Links::new();
         for (place, led) in self.groups.iter().enumerate() {
             for candidate in &led.candidates {
                 links.entry(led.leader).or_default().entry(*candidate).or_insert(place);
@@ -110,38 +130,40 @@ impl Leaders {
         links
     }
 
-    /// The shortest chain from `first` to a node that leads at least two fewer, breadth first.
-    fn chain_from(
-        &self,
-        first: NodeId,
-        links: &BTreeMap<NodeId, BTreeMap<NodeId, usize>>,
-    ) -> Option<Vec<(usize, NodeId)>> {
-        let mut came_by: BTreeMap<NodeId, Option<(NodeId, usize)>> = BTreeMap::from([(first, None)]);
-        let mut queue = VecDeque::from([first]);
-        while let Some(node) = queue.pop_front() {
-            if self.loads[&node] + 2 <= self.loads[&first] {
-                return Some(Self::trace(node, &came_by));
+    /// The nearest node, and of those the one that leads fewest, that leads certainly two fewer than `first`; and by which
+    /// link each node was reached, breadth first.
+    fn best_end(&self, first: NodeId, links: &Links) -> Option<(NodeId, Reached)> {
+        let mut came_by = Reached::from([(first, None)]);
+        let mut level = vec![first];
+        while !level.is_empty() {
+            let last = self.least(level.iter().copied())?;
+            if self.loads[&last] + self.unknown + 2 <= self.loads[&first] {
+                return Some((last, came_by));
             }
-            for (next, place) in links.get(&node).into_iter().flatten() {
-                if !came_by.contains_key(next) {
-                    came_by.insert(*next, Some((node, *place)));
-                    queue.push_back(*next);
+            let mut next_level = Vec::new();
+            for node in level {
+                for (next, place) in links.get(&node).into_iter().flatten() {
+                    if let Entry::Vacant(entry) = came_by.entry(*next) {
+                        entry.insert(Some((node, *place)));
+                        next_level.push(*next);
+                    }
                 }
             }
+            level = next_level;
         }
         None
     }
+}
 
-    fn trace(last: NodeId, came_by: &BTreeMap<NodeId, Option<(NodeId, usize)>>) -> Vec<(usize, NodeId)> {
-        let mut chain = Vec::new();
-        let mut node = last;
-        while let Some((before, place)) = came_by[&node] {
-            chain.push((place, node));
-            node = before;
-        }
-        chain.reverse();
-        chain
+fn trace(last: NodeId, came_by: &Reached) -> Vec<(usize, NodeId)> {
+    let mut chain = Vec::new();
+    let mut node = last;
+    while let Some((before, place)) = came_by[&node] {
+        chain.push((place, node));
+        node = before;
     }
+    chain.reverse();
+    chain
 }
 
 /// A leader for each group out of its replicas, as even as it can be.

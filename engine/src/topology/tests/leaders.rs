@@ -41,6 +41,16 @@ fn who_is_not_compared_neither_gives_nor_gets() {
     assert_eq!(of(2, &groups).least(ids(&[9])), None);
 }
 
+#[test]
+fn what_is_not_known_may_be_what_makes_it_even() {
+    let groups: Vec<(u64, Vec<u64>)> = (0..4).map(|_| (1, vec![1, 2])).collect();
+    for (unknown, moves) in [(0, 2), (1, 1), (2, 1), (3, 0)] {
+        let mut leaders = of(2, &groups);
+        (0..unknown).for_each(|_| leaders.count_unknown());
+        assert_eq!(leaders.even_out(9).len(), moves, "{unknown} groups are not known");
+    }
+}
+
 /// The least possible most: a cap is possible if every group finds a leader below it (augmenting paths, one by one).
 fn fits(groups: &[Vec<NodeId>], cap: usize) -> bool {
     fn assign(

@@ -3,6 +3,8 @@
 //! Off the data path.
 
 mod changes;
+mod controller;
+mod convergence;
 mod document;
 mod leaders;
 mod ring;

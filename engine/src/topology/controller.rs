@@ -10,7 +10,8 @@
 //! Invariants: a report counts only if its leader knew this very topology, so a plan is made when the last one is
 //! known everywhere, and what is not known counts as moving; a settled group moves only if its target is not the ring's;
 //! a group on the move gets another target only to let a leaving node go; nothing is newly placed on a node that is not
-//! alive; no target has fewer replicas than `min(factor, nodes that stay)`.
+//! alive, and no group is left to nodes of which no majority is; no target has fewer replicas than
+//! `min(factor, nodes that stay)`.
 //!
 //! It does not drive the change of a group's membership (its leader does), and keeps no state: a new leader of group 0
 //! plans on from the topology and the reports.
@@ -199,13 +200,14 @@ impl<'a> View<'a> {
         self.topology.replicas(group).iter().any(|node| self.is_leaving(*node))
     }
 
-    /// Whether a group may get this target now: it stands still or must move on, and who is new to it is alive. One of
-    /// which nothing is known may stand still or not, and stays out of it.
+    /// Whether a group may get this target now: it stands still or must move on, who is new to it is alive, and so are
+    /// enough to go on. One of which nothing is known may stand still or not, and is left alone.
     fn may_place(&self, group: GroupId, target: &[NodeId]) -> bool {
+        let may_move = self.is_settled(group) || (self.report(group).is_some() && self.is_draining(group));
         let before = self.topology.replicas(group);
         let mut added = target.iter().filter(|node| !before.contains(node));
-        let is_known = self.report(group).is_some();
-        is_known && (self.is_settled(group) || self.is_draining(group)) && added.all(|node| self.is_alive(*node))
+        let alive = target.iter().filter(|node| self.is_alive(**node)).count();
+        may_move && added.all(|node| self.is_alive(*node)) && alive > target.len() / 2
     }
 
     /// Leaders on leaving nodes move first, then from those that lead more than others.

@@ -210,7 +210,7 @@ impl Topology {
     fn bytes_at_most(&self) -> usize {
         let addresses = self.nodes.iter().flat_map(|node| &node.addresses).map(|address| address.len() + 3);
         let nodes = self.nodes.len() * NODE_BYTES + addresses.sum::<usize>();
-        // Ids of today's nodes are what placements and removed ids are made of later.
+        // Placements are made of today's ids; each takes as many bytes as `n` and the id, for there is a comma.
         let last = self.nodes.last().map_or(NUMBER_BYTES, |node| node.id.to_string().len());
         let replicas = self.nodes.len().min(self.replicas_max(GroupId(1)).max(CONTROL_VOTERS_MAX));
         HEAD_BYTES + nodes + self.removed.len() * NUMBER_BYTES + self.placements.len() * (3 + replicas * last)

@@ -116,6 +116,14 @@ fn nothing_is_newly_placed_on_a_dead_node() {
 }
 
 #[test]
+fn no_group_is_left_to_nodes_without_a_majority_alive() {
+    let topology = cluster(&[1, 2, 3], 3, 3).remove(NodeId(3)).expect("granted").expect("a change");
+    let targets = |alive: &[u64]| plan(&topology, &settled(&topology), &ids(alive), BOUNDS).next;
+    assert_eq!(targets(&[1, 3]), None, "of 1 and 2 alone, both are needed");
+    assert!(targets(&[1, 2]).is_some());
+}
+
+#[test]
 fn of_two_reports_the_later_term_counts() {
     let topology = cluster(&[1, 2, 3], 1, 3);
     let joined = topology.add(NEW, &addresses(9, 1), 5).expect("granted").expect("a change");

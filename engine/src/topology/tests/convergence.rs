@@ -178,6 +178,8 @@ impl World {
                 let most = if id == CONTROL_GROUP { CONTROL_VOTERS_MAX } else { next.replication_factor() as usize };
                 assert_eq!(after.len(), most.min(staying), "{id}");
                 assert!(after.iter().all(|node| before.contains(node) || !self.dead.contains(node)), "{id}");
+                let alive = after.iter().filter(|node| !self.dead.contains(node)).count();
+                assert!(alive > after.len() / 2, "{id} is left to the dead");
                 self.retargeted[place] += 1;
                 assert!(self.retargeted[place] <= 1, "{id} flaps");
             }
@@ -243,7 +245,9 @@ impl World {
         assert!(next == now || now.may_become(&next), "{now:?} to {next:?}");
         group.behind.retain(|node| next.contains(*node));
         group.membership = next;
-        self.elect(place);
+        if self.is_led(place) {
+            self.elect(place);
+        }
     }
 
     /// A leader that died or is no voter any more is followed by a voter that is alive.
@@ -264,7 +268,9 @@ impl World {
         for turn in 0..turns_max {
             let before: Vec<Membership> = self.groups.iter().map(|group| group.membership.clone()).collect();
             let plan = self.turn();
-            let is_quiet = plan.next.is_none()
+            let all_know = self.groups.iter().all(|group| group.topology.epoch() == self.topology.epoch());
+            let is_quiet = all_know
+                && plan.next.is_none()
                 && plan.transfers.is_empty()
                 && self.groups.iter().zip(&before).all(|(group, before)| group.membership == *before);
             quiet = if is_quiet { quiet + 1 } else { 0 };

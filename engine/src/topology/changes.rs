@@ -22,7 +22,8 @@ use super::{NodeRecord, NodeState, Topology, TopologyError};
 pub enum ChangeError {
     /// The id was used by a node that is gone.
     #[error(
-        "node {id} was removed and ids never return: give the node an empty data directory and an id that was never used"
+        "node {id} was removed and ids never return: \
+         give the node an empty data directory and an id that was never used"
     )]
     Removed {
         /// The id.

@@ -43,7 +43,8 @@ const NODE_BYTES: usize = 160;
 pub enum TopologyError {
     /// The text is longer than any topology.
     #[error(
-        "the topology takes {bytes} bytes, at most {BYTES_MAX} are allowed: use smaller ids, shorter addresses or fewer groups"
+        "the topology takes {bytes} bytes, at most {BYTES_MAX} are allowed: \
+         use smaller ids, shorter addresses or fewer groups"
     )]
     TooLong {
         /// Its length, or what it may come to.

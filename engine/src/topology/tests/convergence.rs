@@ -89,7 +89,7 @@ impl World {
     /// True once in `odds` times.
     fn happens(&mut self, odds: u64) -> bool {
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.random >> 33) % odds == 0
+        (self.random >> 33).is_multiple_of(odds)
     }
 
     fn alive(&self) -> Vec<NodeId> {

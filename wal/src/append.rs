@@ -2,8 +2,8 @@
 //!
 //! Data path 4/9 and 6a/9.
 //! Invariants: a record's bytes are copied once; an entry replaces everything of its group from its index on, in the
-//! index here and in recovery alike; the first batch of a segment begins with the latest hard state and the newest two
-//! snapshot marks of every group, so that older segments never hold the only copy.
+//! index here and in recovery alike; the first batch of a segment begins with the latest hard state, beginning and newest
+//! two snapshot marks of every group, so that older segments never hold the only copy.
 //! It hands nothing to the disk.
 
 use crate::batch::{FLAG_SEAL, HEADER_BYTES};
@@ -11,7 +11,10 @@ use crate::disk::Disk;
 use crate::error::WalError;
 use crate::index::Location;
 use crate::open_batch::{Durable, OpenBatch, Place, hard_state_bytes};
-use crate::record::{self, HARD_STATE_BYTES, HardState, Kind, RecordError, RecordHeader, SNAPSHOT_MARK_BYTES};
+use crate::record::{
+    self, BEGINNING_BYTES, FLAG_MEMBERSHIP, HARD_STATE_BYTES, HardState, Kind, RecordError, RecordHeader,
+    SNAPSHOT_MARK_BYTES,
+};
 use crate::snapshots::MARKS_MAX;
 use crate::wal::{Accepted, Batch, Wal};
 
@@ -48,12 +51,35 @@ impl<D: Disk> Wal<D> {
         payload_bytes: usize,
         disk: &mut D,
     ) -> Result<(), WalError> {
-        self.check_order(group, index)?;
-        self.make_room_for_entry(record::HEADER_BYTES + payload_bytes, disk)?;
         let kind = Kind::Entry as u8;
         let header = RecordHeader { crc32c: 0, length: 0, kind, flags: 0, count: 0, group, term, index };
+        self.begin(header, payload_bytes, disk)
+    }
+
+    fn begin(&mut self, header: RecordHeader, payload_bytes: usize, disk: &mut D) -> Result<(), WalError> {
+        self.check_order(header.group, header.index)?;
+        self.make_room_for_entry(record::HEADER_BYTES + payload_bytes, disk)?;
         self.open.as_mut().expect("room was made").begin_entry(payload_bytes, header);
         Ok(())
+    }
+
+    /// Appends an entry without requests that brings a configuration of the group; recovery hands its payload out again.
+    ///
+    /// # Errors
+    /// Full, too large, out of order, or poisoned.
+    pub fn append_membership(
+        &mut self,
+        group: u32,
+        term: u64,
+        index: u64,
+        payload: &[u8],
+        disk: &mut D,
+    ) -> Result<Accepted, WalError> {
+        let (kind, flags) = (Kind::Entry as u8, FLAG_MEMBERSHIP);
+        let header = RecordHeader { crc32c: 0, length: 0, kind, flags, count: 0, group, term, index };
+        self.begin(header, payload.len(), disk)?;
+        self.put(payload);
+        self.finish_entry(0)
     }
 
     /// Adds bytes to the payload of the entry that was begun.
@@ -160,9 +186,10 @@ impl<D: Disk> Wal<D> {
         needed + open_blocks + kept <= self.segments.blocks_left() || self.segments.can_roll()
     }
 
-    /// Bytes that hard states and snapshot marks of so many groups add to a batch at most.
+    /// Bytes that hard states, snapshot marks and beginnings of so many groups add to a batch at most.
     fn carried_bytes_max(&self, groups: usize) -> usize {
-        hard_state_bytes(groups, groups, self.config.block_bytes) + groups * MARKS_MAX * SNAPSHOT_MARK_BYTES
+        let carried = MARKS_MAX * SNAPSHOT_MARK_BYTES + BEGINNING_BYTES;
+        hard_state_bytes(groups, groups, self.config.block_bytes) + groups * carried
     }
 
     fn backlog_bytes(&self) -> usize {
@@ -226,14 +253,14 @@ impl<D: Disk> Wal<D> {
     /// Opens the next batch, in the active segment or, behind a seal, in a new one.
     fn open_batch(&mut self, wanted: Wanted, disk: &mut D) -> Result<(), WalError> {
         let block = self.config.block_bytes;
-        let needed = |states: usize, marks: usize| {
+        let needed = |states: usize, others_bytes: usize| {
             let states = hard_state_bytes(states + wanted.hard_states, states + wanted.hard_states, block);
-            self.config.blocks(HEADER_BYTES + wanted.bytes + states + marks * SNAPSHOT_MARK_BYTES)
+            self.config.blocks(HEADER_BYTES + wanted.bytes + states + others_bytes)
         };
         let mut blocks = needed(0, 0);
         if blocks + self.kept_blocks(wanted.purpose) > self.segments.blocks_left() {
-            let (states, marks) = self.carried();
-            blocks = needed(states, marks);
+            let (states, others_bytes) = self.carried();
+            blocks = needed(states, others_bytes);
             if blocks + 1 > self.config.segment_blocks() {
                 return Err(WalError::RecordTooLarge {
                     bytes: blocks as usize * block,
@@ -246,10 +273,13 @@ impl<D: Disk> Wal<D> {
         Ok(())
     }
 
-    /// Hard states and snapshot marks that the first batch of a segment carries over.
+    /// Hard states, and bytes of snapshot marks and beginnings, that the first batch of a segment carries over.
     fn carried(&self) -> (usize, usize) {
-        let counts = self.groups.values().map(|group| (usize::from(group.hard_state.is_some()), group.marks.len()));
-        counts.fold((0, 0), |(states, marks), (state, more)| (states + state, marks + more))
+        let counts = self.groups.values().map(|group| {
+            let beginning = if group.beginning.is_some() { BEGINNING_BYTES } else { 0 };
+            (usize::from(group.hard_state.is_some()), group.marks.len() * SNAPSHOT_MARK_BYTES + beginning)
+        });
+        counts.fold((0, 0), |(states, bytes), (state, more)| (states + state, bytes + more))
     }
 
     /// Seals the active segment and begins the next.
@@ -314,13 +344,15 @@ impl<D: Disk> Wal<D> {
         }
     }
 
-    /// Writes the latest hard state and the newest snapshot marks of every group forward, in order of the groups.
+    /// Writes the latest hard state and beginning and the newest snapshot marks of every group forward, in order of the
+    /// groups.
     fn carry_forward(&mut self) {
         let open = self.open.as_mut().expect("a batch is open");
         let mut groups: Vec<_> = self.groups.iter().collect();
         groups.sort_unstable_by_key(|(group, _)| **group);
         for (group, known) in &groups {
             known.marks.iter().for_each(|mark| open.push_snapshot_mark(**group, mark, true));
+            known.beginning.iter().for_each(|beginning| open.push_beginning(**group, beginning, true));
         }
         for (group, known) in groups {
             if let Some(state) = known.hard_state {

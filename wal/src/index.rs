@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::record::{HardState, SnapshotMark};
+use crate::record::{Beginning, HardState, SnapshotMark};
 
 /// Where one record is. 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Location {
     }
 }
 
-/// The live entries, the latest hard state and the newest snapshot marks of one group.
+/// The live entries, the latest hard state and beginning and the newest snapshot marks of one group.
 #[derive(Debug)]
 pub(crate) struct GroupIndex {
     /// Index of the first location, or of the next entry if there is none.
@@ -77,7 +77,8 @@ pub(crate) struct GroupIndex {
     pub(crate) hard_state: Option<HardState>,
     /// Oldest first.
     pub(crate) marks: Vec<SnapshotMark>,
-    /// Batch of the newest mark.
+    pub(crate) beginning: Option<Beginning>,
+    /// Batch of the newest mark or beginning.
     pub(crate) mark_sequence: u64,
     /// Batch and place of this group's summary in the open batch.
     pub(crate) summary: (u64, u32),
@@ -86,7 +87,7 @@ pub(crate) struct GroupIndex {
 impl Default for GroupIndex {
     fn default() -> Self {
         let (locations, marks) = (VecDeque::new(), Vec::new());
-        Self { first: 1, locations, hard_state: None, marks, mark_sequence: 0, summary: (0, 0) }
+        Self { first: 1, locations, hard_state: None, marks, beginning: None, mark_sequence: 0, summary: (0, 0) }
     }
 }
 

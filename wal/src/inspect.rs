@@ -12,7 +12,7 @@ use crate::config::{Config, Identity, ValidConfig};
 use crate::disk::FileNumber;
 use crate::folder;
 use crate::meta::{self, Meta};
-use crate::record::{HardState, Kind, RecordView, SnapshotMark};
+use crate::record::{Beginning, FLAG_MEMBERSHIP, HardState, Kind, RecordView, SnapshotMark};
 use crate::recovery::scan::{self, SegmentScan};
 use crate::recovery::{Note, Recovery, RecoveryError};
 use crate::snapshots::SnapshotFile;
@@ -78,6 +78,10 @@ pub struct GroupReport {
     pub hard_state: Option<HardState>,
     /// The newest two snapshot marks, oldest first.
     pub marks: Vec<SnapshotMark>,
+    /// The latest beginning.
+    pub beginning: Option<Beginning>,
+    /// Indexes of the entries that bring a configuration.
+    pub memberships: Vec<u64>,
 }
 
 /// What [`verify`] found.
@@ -232,6 +236,8 @@ fn group_report(group: u32, found: &crate::RecoveredGroup) -> GroupReport {
         bytes: found.entries.iter().map(|entry| u64::from(entry.length)).sum(),
         hard_state: found.hard_state,
         marks: found.marks.clone(),
+        beginning: found.beginning,
+        memberships: found.memberships.iter().map(|(index, _)| *index).collect(),
     }
 }
 
@@ -311,20 +317,12 @@ fn dump_records(options: &DumpOptions, body: &[u8], start: usize, out: &mut dyn 
             Err(error) => return writeln!(out, "  {at:>12}    {error}"),
         };
         offset += consumed;
-        let tagged = matches!(view.kind, Kind::Entry | Kind::HardState | Kind::SnapshotMark);
+        let tagged = matches!(view.kind, Kind::Entry | Kind::HardState | Kind::SnapshotMark | Kind::Beginning);
         if options.group.is_some_and(|group| !tagged || group != view.group) {
             continue;
         }
         match view.kind {
-            Kind::Entry => writeln!(
-                out,
-                "  {at:>12}    entry group {} term {} index {} requests {} payload {}",
-                view.group,
-                view.term,
-                view.index,
-                view.count,
-                view.payload.len()
-            )?,
+            Kind::Entry => dump_entry(&view, at, out)?,
             Kind::HardState => {
                 let voted_for = crate::record::hard_state(&view).ok().and_then(|state| state.voted_for);
                 let vote = voted_for.map_or_else(|| String::from("none"), |node| node.to_string());
@@ -337,9 +335,32 @@ fn dump_records(options: &DumpOptions, body: &[u8], start: usize, out: &mut dyn 
             }
             Kind::Pad => writeln!(out, "  {at:>12}    filler of {consumed} bytes")?,
             Kind::SnapshotMark => dump_snapshot_mark(&view, at, out)?,
+            Kind::Beginning => dump_beginning(&view, at, out)?,
         }
     }
     Ok(())
+}
+
+fn dump_entry(view: &RecordView<'_>, at: usize, out: &mut dyn Write) -> io::Result<()> {
+    let RecordView { group, term, index, count, payload, .. } = view;
+    let bytes = payload.len();
+    if view.flags & FLAG_MEMBERSHIP != 0 {
+        return writeln!(out, "  {at:>12}    configuration group {group} term {term} index {index} payload {bytes}");
+    }
+    writeln!(out, "  {at:>12}    entry group {group} term {term} index {index} requests {count} payload {bytes}")
+}
+
+fn dump_beginning(view: &RecordView<'_>, at: usize, out: &mut dyn Write) -> io::Result<()> {
+    let Ok(Beginning { held, term, index }) = crate::record::beginning(view) else {
+        return writeln!(out, "  {at:>12}    a beginning that cannot be read");
+    };
+    let what = if held { "begins anew" } else { "is given up" };
+    let carried = if view.flags & crate::record::FLAG_CARRIED == 0 { "" } else { " (carried)" };
+    let group = view.group;
+    writeln!(
+        out,
+        "  {at:>12}    the log of group {group} {what}, the one before up to term {term} index {index}{carried}"
+    )
 }
 
 fn dump_snapshot_mark(view: &RecordView<'_>, at: usize, out: &mut dyn Write) -> io::Result<()> {

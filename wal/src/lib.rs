@@ -52,7 +52,7 @@ pub use error::{ReadError, SnapshotError, WalError};
 pub use group_commit::Completed;
 pub use open_batch::Durable;
 pub use reader::{ReadDone, ReadTicket};
-pub use record::{HardState, SnapshotMark};
+pub use record::{Beginning, HardState, SnapshotMark};
 pub use recovery::{Recovered, RecoveredEntry, RecoveredGroup, Recovery, RecoveryError};
 pub use snapshots::{SnapshotDone, SnapshotFile, SnapshotName};
 pub use wal::{Accepted, EntryBytes, RecordPlace, Stats, Wal};

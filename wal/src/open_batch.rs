@@ -13,7 +13,9 @@ use crate::batch::{self, BatchHeader, FLAG_FIRST, HEADER_BYTES, VERSION};
 use crate::buffers::Buffers;
 use crate::disk::{Disk, FileNumber};
 use crate::index::Location;
-use crate::record::{self, HARD_STATE_BYTES, HardState, RecordHeader, SNAPSHOT_MARK_BYTES, SnapshotMark};
+use crate::record::{
+    self, BEGINNING_BYTES, Beginning, HARD_STATE_BYTES, HardState, RecordHeader, SNAPSHOT_MARK_BYTES, SnapshotMark,
+};
 
 /// What became durable of one group with one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +24,12 @@ pub struct Durable {
     pub sequence: u64,
     /// The group.
     pub group: u32,
-    /// Term and index of the last entry of the group in the batch, behind a snapshot mark that replaces the log if there
-    /// is one.
+    /// Term and index of the last entry of the group in the batch, behind a beginning or a snapshot mark that replaces the
+    /// log if there is one.
     pub entry: Option<(u64, u64)>,
     /// Current term and vote, if the batch holds them.
     pub hard_state: Option<(u64, Option<u64>)>,
-    /// Index of the newest snapshot mark in the batch.
+    /// Index of the newest snapshot mark in the batch, behind a beginning if there is one.
     pub snapshot: Option<u64>,
 }
 
@@ -194,6 +196,13 @@ impl<D: Disk> OpenBatch<D> {
         let start = self.used;
         record::write_snapshot_mark(&mut self.bytes_mut()[start..], group, mark, carried);
         self.used += SNAPSHOT_MARK_BYTES;
+        self.record_count += 1;
+    }
+
+    pub(crate) fn push_beginning(&mut self, group: u32, beginning: &Beginning, carried: bool) {
+        let start = self.used;
+        record::write_beginning(&mut self.bytes_mut()[start..], group, beginning, carried);
+        self.used += BEGINNING_BYTES;
         self.record_count += 1;
     }
 

@@ -24,13 +24,17 @@ pub(crate) const HARD_STATE_BYTES: usize = HEADER_BYTES + 16;
 pub(crate) const SEAL_BYTES: usize = HEADER_BYTES + 16;
 /// Bytes of a snapshot mark record, header included.
 pub(crate) const SNAPSHOT_MARK_BYTES: usize = HEADER_BYTES + 24;
+/// Bytes of a beginning record, header included.
+pub(crate) const BEGINNING_BYTES: usize = HEADER_BYTES + 8;
 /// This record is the second copy of a hard state.
 pub(crate) const FLAG_COPY: u8 = 1;
-/// This snapshot mark was written before, in an earlier segment.
+/// This snapshot mark or beginning was written before, in an earlier segment.
 pub(crate) const FLAG_CARRIED: u8 = 2;
+/// This entry brings a configuration of its group; it has no requests.
+pub const FLAG_MEMBERSHIP: u8 = 4;
 
 const _: () = assert!(HEADER_BYTES.is_multiple_of(ALIGNMENT) && HARD_STATE_BYTES.is_multiple_of(ALIGNMENT));
-const _: () = assert!(SNAPSHOT_MARK_BYTES.is_multiple_of(ALIGNMENT));
+const _: () = assert!(SNAPSHOT_MARK_BYTES.is_multiple_of(ALIGNMENT) && BEGINNING_BYTES.is_multiple_of(ALIGNMENT));
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,8 @@ pub enum Kind {
     Pad = 4,
     /// A snapshot of a group is durable in its file.
     SnapshotMark = 5,
+    /// A group's log begins anew.
+    Beginning = 6,
 }
 
 impl Kind {
@@ -56,6 +62,7 @@ impl Kind {
             3 => Some(Self::Seal),
             4 => Some(Self::Pad),
             5 => Some(Self::SnapshotMark),
+            6 => Some(Self::Beginning),
             _ => None,
         }
     }
@@ -78,6 +85,9 @@ pub enum RecordError {
     /// The kind is not known to this version.
     #[error("record kind {0} is unknown")]
     Kind(u8),
+    /// No entry has these flags, or not with requests.
+    #[error("an entry with flags {0:#x} that do not fit it")]
+    Flags(u8),
     /// The bytes behind the record, up to the next multiple of eight, are not zero.
     #[error("the padding behind the record is not zero")]
     Padding,
@@ -95,7 +105,7 @@ pub struct RecordHeader {
     pub length: u32,
     /// [`Kind`] as a byte.
     pub kind: u8,
-    /// Bit 0: second copy of a hard state. Bit 1: carried snapshot mark.
+    /// Bit 0: second copy of a hard state. Bit 1: carried snapshot mark or beginning. Bit 2: entry with a configuration.
     pub flags: u8,
     /// Requests in an entry.
     pub count: u16,
@@ -125,7 +135,7 @@ impl RecordHeader {
 pub struct RecordView<'a> {
     /// What it is.
     pub kind: Kind,
-    /// Bit 0: second copy of a hard state. Bit 1: carried snapshot mark.
+    /// Bit 0: second copy of a hard state. Bit 1: carried snapshot mark or beginning. Bit 2: entry with a configuration.
     pub flags: u8,
     /// Requests in an entry.
     pub count: u16,
@@ -206,6 +216,9 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(RecordView<'_>, usize)>, RecordErro
         return Err(RecordError::Checksum { found: header.crc32c, computed });
     }
     let kind = Kind::from_byte(header.kind).ok_or(RecordError::Kind(header.kind))?;
+    if kind == Kind::Entry && !matches!((header.flags, header.count), (0, _) | (FLAG_MEMBERSHIP, 0)) {
+        return Err(RecordError::Flags(header.flags));
+    }
     if bytes[length..padded].iter().any(|byte| *byte != 0) {
         return Err(RecordError::Padding);
     }
@@ -227,12 +240,28 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(RecordView<'_>, usize)>, RecordErro
 /// # Panics
 /// If the record would be longer than [`LENGTH_MAX`].
 pub fn encode_entry(out: &mut Vec<u8>, group: u32, term: u64, index: u64, count: u16, payload: &[u8]) {
+    encode(
+        out,
+        RecordHeader { crc32c: 0, length: 0, kind: Kind::Entry as u8, flags: 0, count, group, term, index },
+        payload,
+    );
+}
+
+/// Appends one entry record that brings the configuration `payload`, as [`encode_entry`] does.
+///
+/// # Panics
+/// If the record would be longer than [`LENGTH_MAX`].
+pub fn encode_membership(out: &mut Vec<u8>, group: u32, term: u64, index: u64, payload: &[u8]) {
+    let (kind, flags) = (Kind::Entry as u8, FLAG_MEMBERSHIP);
+    encode(out, RecordHeader { crc32c: 0, length: 0, kind, flags, count: 0, group, term, index }, payload);
+}
+
+fn encode(out: &mut Vec<u8>, header: RecordHeader, payload: &[u8]) {
     assert!(HEADER_BYTES + payload.len() <= LENGTH_MAX, "the record is too long");
     let start = out.len();
     out.resize(start + padded_length(payload.len()), 0);
     let record = &mut out[start..];
     record[HEADER_BYTES..HEADER_BYTES + payload.len()].copy_from_slice(payload);
-    let header = RecordHeader { crc32c: 0, length: 0, kind: Kind::Entry as u8, flags: 0, count, group, term, index };
     finish(record, HEADER_BYTES + payload.len(), header);
 }
 
@@ -338,6 +367,37 @@ pub(crate) fn snapshot_mark(view: &RecordView<'_>) -> Result<SnapshotMark, Recor
         state_hash: read_u64(view.payload, 8),
         replaces_log: view.payload[16] == 1,
     })
+}
+
+/// A group's log begins anew: whatever it had before is void, entries and snapshot marks; terms and votes stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// Whether the replica goes on here, with an empty log. If not the node holds none, until another beginning.
+    pub held: bool,
+    /// Term of the entry up to which the earlier logs of this replica may have been acknowledged; 0 if there was none.
+    pub term: u64,
+    /// Its index.
+    pub index: u64,
+}
+
+/// Writes a beginning record of [`BEGINNING_BYTES`].
+pub(crate) fn write_beginning(out: &mut [u8], group: u32, beginning: &Beginning, carried: bool) {
+    let body = &mut out[HEADER_BYTES..BEGINNING_BYTES];
+    body.fill(0);
+    body[0] = u8::from(beginning.held);
+    let flags = if carried { FLAG_CARRIED } else { 0 };
+    let (kind, term, index) = (Kind::Beginning as u8, beginning.term, beginning.index);
+    finish(out, BEGINNING_BYTES, RecordHeader { crc32c: 0, length: 0, kind, flags, count: 0, group, term, index });
+}
+
+/// Reads a beginning record.
+pub(crate) fn beginning(view: &RecordView<'_>) -> Result<Beginning, RecordError> {
+    match (view.kind, view.payload) {
+        (Kind::Beginning, [held @ (0 | 1), 0, 0, 0, 0, 0, 0, 0]) => {
+            Ok(Beginning { held: *held == 1, term: view.term, index: view.index })
+        }
+        _ => Err(RecordError::Unexpected),
+    }
 }
 
 /// Reads a seal record: the next file and segment.

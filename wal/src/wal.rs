@@ -23,7 +23,7 @@ use crate::error::WalError;
 use crate::index::GroupIndex;
 use crate::open_batch::{ClosedBatch, Durable, OpenBatch};
 use crate::reader::Reader;
-use crate::record::{HardState, SnapshotMark};
+use crate::record::{Beginning, HardState, SnapshotMark};
 use crate::recovery::Recovered;
 use crate::segments::Segments;
 use crate::snapshots::SnapshotFiles;
@@ -140,6 +140,7 @@ impl<D: Disk> Wal<D> {
             index.hard_state = found.hard_state;
             index.first = found.first_index();
             index.marks = found.marks;
+            index.beginning = found.beginning;
             for entry in found.entries {
                 segments.add_live(entry.location.segment_id(newest));
                 index.locations.push_back(entry.location);
@@ -250,6 +251,12 @@ impl<D: Disk> Wal<D> {
     #[must_use]
     pub fn snapshot_marks(&self, group: u32) -> &[SnapshotMark] {
         self.groups.get(&group).map_or(&[], |known| &known.marks)
+    }
+
+    /// The latest beginning accepted for a group; `None`: its log never began anew.
+    #[must_use]
+    pub fn beginning(&self, group: u32) -> Option<Beginning> {
+        self.groups.get(&group)?.beginning
     }
 
     /// Where the bytes of an entry are.

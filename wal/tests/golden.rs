@@ -8,7 +8,7 @@ mod common;
 use common::{BLOCK, Log, config};
 use ringraft_wal::meta::Meta;
 use ringraft_wal::record;
-use ringraft_wal::{FileNumber, SnapshotMark};
+use ringraft_wal::{Beginning, FileNumber, SnapshotMark};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -61,6 +61,35 @@ fn a_snapshot_mark() {
 }
 
 #[test]
+fn a_configuration_record() {
+    let mut bytes = Vec::new();
+    record::encode_membership(&mut bytes, 0x0102_0304, 0x1112_1314_1516_1718, 0x2122_2324_2526_2728, b"members");
+    assert_eq!(lines(&bytes), [GOLDEN_MEMBERSHIP, "6d656d62657273"]);
+    let (view, consumed) = record::parse(&bytes).unwrap().unwrap();
+    assert_eq!((view.flags, view.count, consumed), (record::FLAG_MEMBERSHIP, 0, 40));
+    let mut log = Log::new(config());
+    log.wal.append_membership(5, 6, 1, b"members", &mut log.disk).unwrap();
+    log.flush();
+    let mut written = Vec::new();
+    record::encode_membership(&mut written, 5, 6, 1, b"members");
+    assert_eq!(log.disk.files()[&FileNumber(0)][64..104], written);
+}
+
+#[test]
+fn a_beginning() {
+    let mut log = Log::new(config());
+    log.wal.append_beginning(5, Beginning { held: true, term: 6, index: 0x0102 }, &mut log.disk).unwrap();
+    log.flush();
+    let image = &log.disk.files()[&FileNumber(0)];
+    assert_eq!(lines(&image[64..BLOCK]), GOLDEN_BEGINNING);
+    log.flushed_entries(5, 1, 0x40, 10);
+    let image = &log.disk.files()[&FileNumber(1)];
+    assert_eq!(lines(&image[64..64 + 40]), GOLDEN_BEGINNING_CARRIED);
+    log.wal.append_beginning(5, Beginning { held: false, term: 7, index: 0x40 }, &mut log.disk).unwrap();
+    assert_eq!(log.wal.beginning(5), Some(Beginning { held: false, term: 7, index: 0x40 }));
+}
+
+#[test]
 fn a_seal() {
     let mut log = Log::new(config());
     log.flushed_entries(1, 1, 32, 10);
@@ -96,6 +125,9 @@ const GOLDEN_MARK: &[&str] =
     &["d5b2a49f38000000050000000500000006000000000000000201000000000000", "4847464544434241383736353433323101"];
 const GOLDEN_CARRIED: &[&str] =
     &["6dbcb40138000000050200000500000006000000000000000201000000000000", "4847464544434241383736353433323101"];
+const GOLDEN_MEMBERSHIP: &str = "f774028327000000010400000403020118171615141312112827262524232221";
+const GOLDEN_BEGINNING: &[&str] = &["c59dcef428000000060000000500000006000000000000000201000000000000", "01"];
+const GOLDEN_BEGINNING_CARRIED: &[&str] = &["df5c800528000000060200000500000006000000000000000201000000000000", "01"];
 const GOLDEN_SEAL: &[&str] = &[
     "5257414c01000200010000000000000020000000000000001f00000000000000",
     "1f00000030000000ad961b8c01000000cc73f1c4f73e6bcf0000000079a7e3a2",

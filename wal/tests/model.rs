@@ -7,6 +7,7 @@ mod common;
 
 use common::{Tracked, check_bytes, small};
 use proptest::prelude::*;
+use ringraft_wal::Beginning;
 use ringraft_wal::mem::Survival;
 
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ enum Step {
     Mark,
     Snapshot { group: u32, back: u64 },
     Install { group: u32, ahead: u64 },
+    Membership { group: u32 },
+    Begin { group: u32, held: bool },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -37,6 +40,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Flush),
         2 => (group.clone(), 0..8_u64).prop_map(|(group, keep)| Step::Reclaim { group, keep }),
         2 => (group.clone(), 0..5_u64).prop_map(|(group, back)| Step::Snapshot { group, back }),
+        2 => group.clone().prop_map(|group| Step::Membership { group }),
+        1 => (group.clone(), any::<bool>()).prop_map(|(group, held)| Step::Begin { group, held }),
         1 => (group, 0..20_u64).prop_map(|(group, ahead)| Step::Install { group, ahead }),
         1 => any::<u64>().prop_map(|seed| Step::Crash { seed }),
         1 => Just(Step::Mark),
@@ -89,6 +94,14 @@ fn apply(tracked: &mut Tracked, step: &Step, term: u64) {
         }
         Step::Install { group, ahead } => {
             tracked.mark(group, tracked.covered(group) + 1 + ahead, true);
+        }
+        Step::Membership { group } => {
+            let index = tracked.next_index(group);
+            tracked.membership(group, term, index);
+        }
+        Step::Begin { group, held } => {
+            let index = tracked.next_index(group) - 1;
+            tracked.begin(group, Beginning { held, term, index });
         }
         Step::Crash { seed } => *tracked = crash(tracked, seed),
         Step::Mark => {

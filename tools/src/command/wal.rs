@@ -157,6 +157,17 @@ fn print_report(report: &Report) {
             "  group {}: {entries}, last term {}, {} bytes; {hard_state}",
             group.group, group.last_term, group.bytes
         );
+        if let Some(beginning) = group.beginning {
+            let what = if beginning.held { "began anew" } else { "was given up" };
+            println!(
+                "    the log {what}; the one before was up to entry {} (term {})",
+                beginning.index, beginning.term
+            );
+        }
+        if !group.memberships.is_empty() {
+            let indexes: Vec<String> = group.memberships.iter().map(u64::to_string).collect();
+            println!("    configurations in entries {}", indexes.join(", "));
+        }
         for mark in &group.marks {
             let replaces = if mark.replaces_log { ", replaced the log" } else { "" };
             println!(
@@ -189,6 +200,10 @@ fn report_json(folder: &Path, report: &Report) -> Value {
             "last_index": group.entries.map(|(_, last)| last), "last_term": group.last_term, "bytes": group.bytes,
             "hard_state": group.hard_state.map(|state| json!({ "term": state.current_term, "voted_for": state.voted_for })),
             "snapshots": group.marks.iter().map(mark_json).collect::<Vec<_>>(),
+            "configurations": group.memberships,
+            "beginning": group.beginning.map(|beginning| json!({
+                "held": beginning.held, "before_term": beginning.term, "before_index": beginning.index,
+            })),
         })
     });
     let files = report.snapshots.iter().map(|file| json!({ "file": file.name.to_string(), "bytes": file.bytes }));

@@ -184,7 +184,10 @@ fn damage(
                     let last = last_indexes.entry(*group).or_default();
                     *last = (*last).max(mark.index);
                 }
-                ScannedRecord::HardState { .. } => {}
+                ScannedRecord::Beginning { group, carried: false, .. } => {
+                    last_indexes.insert(*group, 0);
+                }
+                ScannedRecord::Beginning { .. } | ScannedRecord::HardState { .. } => {}
             }
         }
     }

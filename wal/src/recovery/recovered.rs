@@ -13,7 +13,7 @@ use super::{Note, RecoveryError};
 use crate::config::ValidConfig;
 use crate::disk::FileNumber;
 use crate::index::Location;
-use crate::record::{self, HardState, RecordError, RecordView, SnapshotMark};
+use crate::record::{self, Beginning, HardState, RecordError, RecordView, SnapshotMark};
 use crate::snapshots::{SnapshotFile, SnapshotName, note_mark};
 
 /// One live entry.
@@ -37,6 +37,10 @@ pub struct RecoveredGroup {
     pub entries: VecDeque<RecoveredEntry>,
     /// The newest two snapshot marks, oldest first.
     pub marks: Vec<SnapshotMark>,
+    /// The configurations that live entries bring: index and payload, in order.
+    pub memberships: Vec<(u64, Box<[u8]>)>,
+    /// The latest beginning; `None`: the log never began anew.
+    pub beginning: Option<Beginning>,
     /// The log was replaced and nothing was appended since: the index that must come.
     restart: Option<u64>,
 }
@@ -55,7 +59,7 @@ impl RecoveredGroup {
         self.marks.iter().rev().filter(move |mark| mark.index >= first - 1)
     }
 
-    fn push(&mut self, group: u32, entry: RecoveredEntry) -> Result<(), RecoveryError> {
+    fn push(&mut self, group: u32, entry: RecoveredEntry, membership: Option<&[u8]>) -> Result<(), RecoveryError> {
         while self.entries.back().is_some_and(|last| last.index >= entry.index) {
             self.entries.pop_back();
         }
@@ -66,14 +70,31 @@ impl RecoveredGroup {
             return Err(RecoveryError::Gap { group, last_index, index: entry.index, covered });
         }
         self.entries.push_back(entry);
+        let replaced = self.memberships.partition_point(|(index, _)| *index < entry.index);
+        self.memberships.truncate(replaced);
+        self.memberships.extend(membership.map(|payload| (entry.index, Box::from(payload))));
         Ok(())
+    }
+
+    fn begin(&mut self, beginning: Beginning, carried: bool) {
+        self.beginning = Some(beginning);
+        if !carried {
+            self.marks.clear();
+            self.void(1);
+        }
+    }
+
+    /// The entries so far are void.
+    fn void(&mut self, next: u64) {
+        self.entries.clear();
+        self.memberships.clear();
+        self.restart = Some(next);
     }
 
     fn mark(&mut self, mark: SnapshotMark, carried: bool) {
         note_mark(&mut self.marks, mark);
         if mark.replaces_log && !carried {
-            self.entries.clear();
-            self.restart = Some(mark.index.saturating_add(1));
+            self.void(mark.index.saturating_add(1));
         }
     }
 }
@@ -131,17 +152,21 @@ impl Recovered {
 
     /// Takes in one record of the log, in order.
     pub(crate) fn apply(&mut self, record: &ScannedRecord) -> Result<(), RecoveryError> {
-        match *record {
+        match record {
             ScannedRecord::HardState { .. } if is_active(Mutant::HardStateDropped) => {}
             ScannedRecord::HardState { group, state } => {
-                self.groups.entry(group).or_default().hard_state = Some(state);
+                self.groups.entry(*group).or_default().hard_state = Some(*state);
             }
-            ScannedRecord::Entry { group, term, index, location } => {
-                let entry = RecoveredEntry { term, index, length: location.length(), location };
-                return self.groups.entry(group).or_default().push(group, entry);
+            ScannedRecord::Entry { group, term, index, location, membership } => {
+                let (length, location) = (location.length(), *location);
+                let entry = RecoveredEntry { term: *term, index: *index, length, location };
+                return self.groups.entry(*group).or_default().push(*group, entry, membership.as_deref());
             }
             ScannedRecord::SnapshotMark { group, mark, carried } => {
-                self.groups.entry(group).or_default().mark(mark, carried);
+                self.groups.entry(*group).or_default().mark(*mark, *carried);
+            }
+            ScannedRecord::Beginning { group, beginning, carried } => {
+                self.groups.entry(*group).or_default().begin(*beginning, *carried);
             }
         }
         Ok(())

@@ -12,14 +12,35 @@ use crate::batch::{self, BatchHeader, FLAG_SEAL, HEADER_BYTES, HeaderError};
 use crate::config::ValidConfig;
 use crate::disk::FileNumber;
 use crate::index::Location;
-use crate::record::{self, FLAG_CARRIED, HARD_STATE_BYTES, HardState, Kind, RecordView, SnapshotMark};
+use crate::record::{
+    self, Beginning, FLAG_CARRIED, FLAG_MEMBERSHIP, HARD_STATE_BYTES, HardState, Kind, RecordView, SnapshotMark,
+};
 
 /// One record of a batch, as far as the index needs it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum ScannedRecord {
-    Entry { group: u32, term: u64, index: u64, location: Location },
-    HardState { group: u32, state: HardState },
-    SnapshotMark { group: u32, mark: SnapshotMark, carried: bool },
+    /// `membership`: the payload of an entry that brings a configuration.
+    Entry {
+        group: u32,
+        term: u64,
+        index: u64,
+        location: Location,
+        membership: Option<Box<[u8]>>,
+    },
+    HardState {
+        group: u32,
+        state: HardState,
+    },
+    SnapshotMark {
+        group: u32,
+        mark: SnapshotMark,
+        carried: bool,
+    },
+    Beginning {
+        group: u32,
+        beginning: Beginning,
+        carried: bool,
+    },
 }
 
 /// One intact batch.
@@ -369,8 +390,9 @@ fn note_record(header: &BatchHeader, offset: u64, view: &RecordView<'_>, scan: &
         Kind::Entry => {
             let length = (record::HEADER_BYTES + view.payload.len()) as u32;
             let location = Location::new(header.segment_id, offset, length, header.sequence);
-            let entry = ScannedRecord::Entry { group: view.group, term: view.term, index: view.index, location };
-            scan.records.push(entry);
+            let membership = (view.flags & FLAG_MEMBERSHIP != 0).then(|| Box::from(view.payload));
+            let (group, term, index) = (view.group, view.term, view.index);
+            scan.records.push(ScannedRecord::Entry { group, term, index, location, membership });
         }
         Kind::HardState => match record::hard_state(view) {
             Ok(state) => scan.records.push(ScannedRecord::HardState { group: view.group, state }),
@@ -380,6 +402,13 @@ fn note_record(header: &BatchHeader, offset: u64, view: &RecordView<'_>, scan: &
             Ok(mark) => {
                 let carried = view.flags & FLAG_CARRIED != 0;
                 scan.records.push(ScannedRecord::SnapshotMark { group: view.group, mark, carried });
+            }
+            Err(_) => return false,
+        },
+        Kind::Beginning => match record::beginning(view) {
+            Ok(beginning) => {
+                let carried = view.flags & FLAG_CARRIED != 0;
+                scan.records.push(ScannedRecord::Beginning { group: view.group, beginning, carried });
             }
             Err(_) => return false,
         },

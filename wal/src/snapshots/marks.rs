@@ -1,15 +1,16 @@
-//! Snapshot marks: the log's word that a snapshot is durable and covers everything up to an entry.
+//! Snapshot marks: the log's word that a snapshot is durable and covers everything up to an entry. And beginnings: its word
+//! that a group's log begins anew.
 //!
 //! Off the data path.
 //! Invariants: a mark covers only what the log holds or an earlier mark covers, unless it replaces the log; the newest two
 //! of a group count, here and in recovery alike. A mark may use blocks that are kept from everything else, because space
-//! comes back only through it.
+//! comes back only through it, and so may a beginning.
 //! It looks at no file.
 
 use crate::append::{Purpose, Wanted};
 use crate::disk::Disk;
 use crate::error::WalError;
-use crate::record::{SNAPSHOT_MARK_BYTES, SnapshotMark};
+use crate::record::{BEGINNING_BYTES, Beginning, SNAPSHOT_MARK_BYTES, SnapshotMark};
 use crate::wal::{Accepted, Wal};
 
 /// Marks of a group that count.
@@ -48,6 +49,29 @@ impl<D: Disk> Wal<D> {
         }
         let known = self.groups.entry(group).or_default();
         note_mark(&mut known.marks, mark);
+        known.mark_sequence = sequence;
+        self.stats.record_bytes += bytes as u64;
+        Ok(Accepted { sequence, length: bytes as u32 })
+    }
+
+    /// Appends a beginning: the group's entries and marks are void at once, and the next entry is 1 or a mark that replaces
+    /// the log. That earlier ones became durable may still be told; files of its snapshots may be removed when it is durable.
+    ///
+    /// # Errors
+    /// Full, or poisoned.
+    pub fn append_beginning(&mut self, group: u32, beginning: Beginning, disk: &mut D) -> Result<Accepted, WalError> {
+        self.check_poison()?;
+        let bytes = BEGINNING_BYTES;
+        self.make_room(Wanted { bytes, hard_states: 0, purpose: Purpose::SnapshotMark }, disk)?;
+        let open = self.open.as_mut().expect("room was made");
+        open.push_beginning(group, &beginning, false);
+        let sequence = open.place.sequence;
+        let durable = self.summary(group);
+        (durable.entry, durable.snapshot) = (None, None);
+        self.void_log(group, 1);
+        let known = self.groups.entry(group).or_default();
+        known.marks.clear();
+        known.beginning = Some(beginning);
         known.mark_sequence = sequence;
         self.stats.record_bytes += bytes as u64;
         Ok(Accepted { sequence, length: bytes as u32 })

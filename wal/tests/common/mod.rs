@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use ringraft_wal::mem::{MemDisk, Survival};
 use ringraft_wal::{
-    Accepted, Completed, Config, Durable, EntryBytes, FileNumber, HardState, Identity, ReadDone, Recovered,
+    Accepted, Beginning, Completed, Config, Durable, EntryBytes, FileNumber, HardState, Identity, ReadDone, Recovered,
     RecoveryError, SnapshotMark, SnapshotName, ValidConfig, Wal, WalError,
 };
 
@@ -45,6 +45,14 @@ pub(crate) fn payload(group: u32, term: u64, index: u64, bytes: usize) -> Vec<u8
         out.push((state >> 33) as u8);
     }
     out
+}
+
+/// Bytes of [`membership`].
+pub(crate) const MEMBERSHIP_BYTES: usize = 12;
+
+/// What stands for a configuration: its term and something more.
+pub(crate) fn membership(term: u64) -> Vec<u8> {
+    [&term.to_le_bytes()[..], b"conf"].concat()
 }
 
 /// The mark of a snapshot of one block.
@@ -93,6 +101,19 @@ impl Log {
 
     pub(crate) fn entry(&mut self, group: u32, term: u64, index: u64, bytes: usize) -> u64 {
         self.try_entry(group, term, index, bytes).unwrap().sequence
+    }
+
+    pub(crate) fn try_membership(&mut self, group: u32, term: u64, index: u64) -> Result<Accepted, WalError> {
+        self.wal.append_membership(group, term, index, &membership(term), &mut self.disk)
+    }
+
+    pub(crate) fn membership(&mut self, group: u32, term: u64, index: u64) -> u64 {
+        self.try_membership(group, term, index).unwrap().sequence
+    }
+
+    /// The files of the group's snapshots stay: removing them is the host's.
+    pub(crate) fn try_begin(&mut self, group: u32, beginning: Beginning) -> Result<Accepted, WalError> {
+        self.wal.append_beginning(group, beginning, &mut self.disk)
     }
 
     pub(crate) fn hard_state(&mut self, group: u32, term: u64, voted_for: Option<u64>) -> u64 {
@@ -173,13 +194,27 @@ pub(crate) struct ModelGroup {
     pub(crate) hard_state: Option<HardState>,
     /// Index of each snapshot mark.
     pub(crate) marks: Vec<u64>,
+    /// Index and term of each live entry that brings a configuration.
+    pub(crate) memberships: Vec<(u64, u64)>,
+    pub(crate) beginning: Option<Beginning>,
 }
 
 impl Model {
     pub(crate) fn entry(&mut self, group: u32, term: u64, index: u64, bytes: usize) {
-        let entries = &mut self.groups.entry(group).or_default().entries;
-        entries.retain(|(_, known, _)| *known < index);
-        entries.push((term, index, bytes as u32 + 32));
+        let found = self.groups.entry(group).or_default();
+        found.entries.retain(|(_, known, _)| *known < index);
+        found.entries.push((term, index, bytes as u32 + 32));
+        found.memberships.retain(|(known, _)| *known < index);
+    }
+
+    pub(crate) fn membership(&mut self, group: u32, term: u64, index: u64) {
+        self.entry(group, term, index, MEMBERSHIP_BYTES);
+        self.groups.entry(group).or_default().memberships.push((index, term));
+    }
+
+    pub(crate) fn begin(&mut self, group: u32, beginning: Beginning) {
+        let found = self.groups.entry(group).or_default();
+        *found = ModelGroup { hard_state: found.hard_state, beginning: Some(beginning), ..ModelGroup::default() };
     }
 
     pub(crate) fn hard_state(&mut self, group: u32, current_term: u64, voted_for: Option<u64>) {
@@ -195,6 +230,7 @@ impl Model {
         }
         if replaces_log {
             found.entries.clear();
+            found.memberships.clear();
         }
     }
 
@@ -202,7 +238,10 @@ impl Model {
         let groups = recovered.groups.iter().map(|(group, found)| {
             let entries = found.entries.iter().map(|entry| (entry.term, entry.index, entry.length)).collect();
             let marks = found.marks.iter().map(|mark| mark.index).collect();
-            (*group, ModelGroup { entries, hard_state: found.hard_state, marks })
+            let term = |payload: &[u8]| u64::from_le_bytes(payload[..8].try_into().unwrap());
+            let memberships = found.memberships.iter().map(|(index, payload)| (*index, term(payload))).collect();
+            let (hard_state, beginning) = (found.hard_state, found.beginning);
+            (*group, ModelGroup { entries, hard_state, marks, memberships, beginning })
         });
         Self { groups: groups.collect() }
     }
@@ -212,6 +251,7 @@ impl Model {
         for (group, found) in &mut self.groups {
             let from = first.get(group).copied().unwrap_or(0);
             found.entries.retain(|(_, index, _)| *index >= from);
+            found.memberships.retain(|(index, _)| *index >= from);
         }
         self
     }
@@ -224,8 +264,10 @@ impl Model {
 
     /// Without groups that hold nothing.
     pub(crate) fn compact(mut self) -> Self {
-        self.groups
-            .retain(|_, found| !found.entries.is_empty() || found.hard_state.is_some() || !found.marks.is_empty());
+        self.groups.retain(|_, found| {
+            let holds = !found.entries.is_empty() || !found.marks.is_empty();
+            holds || found.hard_state.is_some() || found.beginning.is_some()
+        });
         self
     }
 }
@@ -234,7 +276,9 @@ impl Model {
 pub(crate) fn check_bytes(log: &mut Log, model: &Model) {
     for (group, found) in &model.groups {
         for (term, index, length) in &found.entries {
-            let expected = payload(*group, *term, *index, *length as usize - 32);
+            let is_membership = found.memberships.contains(&(*index, *term));
+            let bytes = *length as usize - 32;
+            let expected = if is_membership { membership(*term) } else { payload(*group, *term, *index, bytes) };
             match log.wal.entry_bytes(*group, *index) {
                 EntryBytes::Cached(bytes) => assert_eq!(ringraft_wal::record::payload(bytes), &expected[..]),
                 EntryBytes::OnDisk => {
@@ -302,23 +346,32 @@ impl Tracked {
     }
 
     pub(crate) fn mark(&mut self, group: u32, index: u64, replaces_log: bool) -> bool {
-        match self.log.try_mark(group, index, replaces_log) {
-            Ok(accepted) => {
-                self.model.mark(group, index, replaces_log);
-                self.note(accepted.sequence);
-                true
-            }
-            Err(error) => {
-                assert!(error.is_retryable(), "{error}");
-                false
-            }
-        }
+        let result = self.log.try_mark(group, index, replaces_log);
+        self.took(result, |model| model.mark(group, index, replaces_log))
     }
 
     pub(crate) fn entry(&mut self, group: u32, term: u64, index: u64, bytes: usize) -> bool {
-        match self.log.try_entry(group, term, index, bytes) {
+        let result = self.log.try_entry(group, term, index, bytes);
+        self.took(result, |model| model.entry(group, term, index, bytes))
+    }
+
+    pub(crate) fn membership(&mut self, group: u32, term: u64, index: u64) {
+        let result = self.log.try_membership(group, term, index);
+        self.took(result, |model| model.membership(group, term, index));
+    }
+
+    pub(crate) fn begin(&mut self, group: u32, beginning: Beginning) {
+        let result = self.log.try_begin(group, beginning);
+        if self.took(result, |model| model.begin(group, beginning)) {
+            self.first.remove(&group);
+            self.note(self.log.wal.accepted_sequence());
+        }
+    }
+
+    fn took(&mut self, result: Result<Accepted, WalError>, change: impl FnOnce(&mut Model)) -> bool {
+        match result {
             Ok(accepted) => {
-                self.model.entry(group, term, index, bytes);
+                change(&mut self.model);
                 self.note(accepted.sequence);
                 true
             }

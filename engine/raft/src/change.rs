@@ -51,13 +51,14 @@ impl RaftCore {
         Ok(id)
     }
 
-    /// Whether `node` is a learner here that holds all but the last `bytes_max` of what is committed.
+    /// Whether `node` is another member that answers and holds all but the last `bytes_max` of what is committed.
     #[must_use]
     pub fn has_caught_up(&self, node: NodeId, bytes_max: u64) -> bool {
         let RoleState::Leader(leader) = &self.role else { return false };
         let Some(peer) = leader.peers.iter().find(|peer| peer.id == node) else { return false };
         let streams = peer.match_index >= self.log.base().index && peer.match_index > 0;
-        streams && self.log.bytes_between(peer.match_index, self.commit_index) <= bytes_max
+        let answers = self.now - peer.heard_tick < u64::from(self.config.election_ticks_max);
+        streams && answers && self.log.bytes_between(peer.match_index, self.commit_index) <= bytes_max
     }
 
     /// A leader replicates to exactly the other members.

@@ -52,6 +52,8 @@ pub struct RaftCore {
     pub(crate) election_timeout: u32,
     pub(crate) outbox: Outbox,
     pub(crate) refused_conflicts: u64,
+    /// Until the log reaches this entry, nobody gets a vote of this node.
+    pub(crate) votes_from: EntryId,
     #[cfg(debug_assertions)]
     pub(crate) witness: crate::invariants::Witness,
 }
@@ -124,11 +126,9 @@ impl RaftCore {
     /// A log ahead of the hard state is what a crash between the two leaves; nothing was answered in that term yet, so
     /// the node moves to it without a vote, and the first `ready` persists that.
     ///
-    /// # Panics
-    /// When the membership has no voters.
+    /// A membership without voters is that of a replica which knows no members yet: it listens, and never campaigns.
     #[must_use]
     pub fn new(config: ValidConfig, memberships: Memberships, recovered: HardState, log: LogTerms) -> Self {
-        assert!(!memberships.current().voters().is_empty(), "a group has voters");
         let hard_state = if log.last().term > recovered.current_term {
             HardState { current_term: log.last().term, voted_for: None }
         } else {
@@ -155,12 +155,19 @@ impl RaftCore {
                 ..Outbox::default()
             },
             refused_conflicts: 0,
+            votes_from: EntryId::ZERO,
             #[cfg(debug_assertions)]
             witness: crate::invariants::Witness::default(),
         };
         core.reset_election_timer();
         core.check();
         core
+    }
+
+    /// An earlier log of this replica was given up, and may have been acknowledged up to `entry`: until the log reaches it
+    /// again, this node gives nobody its vote, itself included. It would break what its acknowledgements promised.
+    pub fn withhold_votes_until(&mut self, entry: EntryId) {
+        self.votes_from = entry;
     }
 
     /// Time passes by one tick.

@@ -45,6 +45,9 @@ impl RaftCore {
     pub(crate) fn tick_election(&mut self) {
         self.election_elapsed = self.election_elapsed.saturating_add(1);
         if self.election_elapsed >= self.election_timeout {
+            if let RoleState::Follower(follower) = &mut self.role {
+                follower.leader = None; // also if it is for others to replace it
+            }
             self.start_election();
         }
     }
@@ -74,7 +77,13 @@ impl RaftCore {
     /// Whether this node may be needed as a leader, and its disk has the current term.
     pub(crate) fn may_campaign(&self) -> bool {
         let exhausted = self.hard_state.current_term >= Term::MAX - 1;
-        !exhausted && self.may_be_needed() && self.durable_hard_state == self.hard_state
+        !exhausted && self.may_vote() && self.may_be_needed() && self.durable_hard_state == self.hard_state
+    }
+
+    /// Whether the log holds everything that this replica ever acknowledged: an entry that is committed has a place in the
+    /// order of logs, and a log that is not below it holds it.
+    fn may_vote(&self) -> bool {
+        self.log.last() >= self.votes_from
     }
 
     /// Whether this node is a voter, or was one before a change that is not known to be committed: it may be the only one
@@ -154,7 +163,8 @@ impl RaftCore {
     }
 
     /// Whether a leader is alive as far as this node can tell (thesis 4.2.3). A leader itself is: check-quorum ends it.
-    fn hears_leader(&self) -> bool {
+    #[must_use]
+    pub fn hears_leader(&self) -> bool {
         match &self.role {
             RoleState::Leader(_) => true,
             RoleState::Follower(follower) => {
@@ -167,7 +177,7 @@ impl RaftCore {
     pub(crate) fn step_pre_vote(&mut self, from: NodeId, term: Term, last: EntryId) {
         let current_term = self.hard_state.current_term;
         let current = last >= self.log.last() || is_active(Mutant::VoteWithoutLogCheck);
-        let granted = term > current_term && current && !self.hears_leader();
+        let granted = term > current_term && current && self.may_vote() && !self.hears_leader();
         let term = if granted { term } else { current_term };
         self.send_once_term_is_durable(from, Message::PreVoteResponse { term, granted });
     }
@@ -198,7 +208,7 @@ impl RaftCore {
             || (voted_for.is_none() && self.leader().is_none())
             || (is_active(Mutant::SecondVote) && matches!(self.role, RoleState::Follower(_)));
         let current = last >= self.log.last() || is_active(Mutant::VoteWithoutLogCheck);
-        let granted = term == current_term && free && current;
+        let granted = term == current_term && free && current && self.may_vote();
         if granted {
             self.hard_state.voted_for = Some(from);
             if !matches!(self.role, RoleState::Follower(_)) {

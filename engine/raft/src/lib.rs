@@ -70,12 +70,16 @@
 //!     A node that is in no configuration any more may be told to stop; the core only stops leading. Links to members
 //!     that come, and records for them, are the host's.
 //!
+//! 19. **A replica that is made for a group knows no members**: an empty [`Membership`]. It listens until entries or a
+//!     snapshot bring a configuration. If the node gave up an earlier replica of the group, the host says so with
+//!     [`RaftCore::withhold_votes_until`] at every start.
+//!
 //! ## Leadership transfer
 //!
-//! 19. **[`RaftCore::transfer_leadership`] to a voter that can be reached.** Until it ended proposals are refused with
+//! 20. **[`RaftCore::transfer_leadership`] to a voter that can be reached.** Until it ended proposals are refused with
 //!     [`ProposeError::Transferring`]: the host lets them wait, bounded, or refuses them. It ended when
 //!     [`RaftCore::transfer_target`] is `None`: another leads, or this node leads on after an election timeout.
-//! 20. **A node on its way out steps no `TimeoutNow`**, nor does one that could not write what a leader writes.
+//! 21. **A node on its way out steps no `TimeoutNow`**, nor does one that could not write what a leader writes.
 //!
 //! # A host in thirty lines
 //!

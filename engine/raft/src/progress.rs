@@ -198,6 +198,15 @@ impl Progress {
         self.probe_from(meeting.min(prev_index).max(lowest), now);
     }
 
+    /// A learner's log is shorter than what it acknowledged: its host gave the replica up and began it anew. It counts for
+    /// nothing, so it may; a late answer that looks like it costs a probe.
+    pub(crate) fn begins_anew(&mut self, last_index: Index, now: u64) {
+        if self.state != ProgressState::Snapshot {
+            self.match_index = 0;
+            self.probe_from(last_index + 1, now);
+        }
+    }
+
     /// Starts over at `next_index`, at once.
     fn probe_from(&mut self, next_index: Index, now: u64) {
         self.state = ProgressState::Probe;

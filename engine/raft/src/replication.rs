@@ -79,6 +79,7 @@ impl RaftCore {
             return self.become_follower(term, None);
         }
         let (now, last_index) = (self.now, self.log.last().index);
+        let is_learner = !self.membership().is_voter(from);
         let RoleState::Leader(leader) = &mut self.role else { return };
         let Some(peer) = leader.peers.iter_mut().find(|peer| peer.id == from) else { return };
         if term < self.hard_state.current_term {
@@ -93,6 +94,9 @@ impl RaftCore {
                 }
             }
             AppendResult::Accepted { .. } => {} // more than was ever sent: not of this leader
+            AppendResult::Rejected { last_index, .. } if last_index < peer.match_index && is_learner => {
+                peer.begins_anew(last_index, now);
+            }
             AppendResult::Rejected { .. } => peer.rejected(result, &self.log, now),
         }
     }

@@ -184,6 +184,15 @@ pub fn payload(bytes: &[u8]) -> &[u8] {
     &bytes[HEADER_BYTES..read_u32(bytes, 4) as usize]
 }
 
+/// The requests of an entry that was verified before: its payload, or nothing if that is a configuration.
+///
+/// # Panics
+/// If `bytes` does not begin with a whole record.
+#[must_use]
+pub fn requests(bytes: &[u8]) -> &[u8] {
+    if bytes[9] & FLAG_MEMBERSHIP == 0 { payload(bytes) } else { &[] }
+}
+
 /// Bytes of the first record of `bytes`, padding included, for bytes that were verified before.
 ///
 /// # Panics

@@ -16,7 +16,7 @@ use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
 use ringraft_net::wire::{self, AdminRequest, Consistency, Digest, Operation, PeerBody, PeerMessage, Request};
-use ringraft_raft::NodeId;
+use ringraft_raft::{Membership, NodeId};
 use ringraft_wal::mem::MemDisk;
 use ringraft_wal::{Config, Identity, Wal};
 
@@ -44,6 +44,7 @@ fn shard() -> Shard<MemDisk> {
         shards: 1,
         groups: 2,
         peers: vec![NodeId(2), NodeId(3)],
+        initial: vec![Membership::new((1..=3).map(NodeId).collect()); 2],
         addresses: (1..=3).map(|node| (NodeId(node), vec![node.to_string()])).collect(),
         limits: Limits::CLIENT,
         waiting_max: 20,
@@ -63,6 +64,7 @@ fn shard() -> Shard<MemDisk> {
         inflight_bytes_max: 16 << 10,
         uncommitted_bytes_max: 16 << 10,
         entry_bytes_max: 1 << 10,
+        catch_up_bytes: 1 << 10,
         seed: 1,
     };
     let disk = MemDisk::new(&wal_config(), 2);

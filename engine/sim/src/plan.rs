@@ -220,6 +220,7 @@ impl Plan {
                 inflight_bytes_max: 256 << 10,
                 uncommitted_bytes_max: 1 << 20,
                 entry_bytes_max: 8 << 10,
+                catch_up_bytes: 64 << 10,
                 seed,
             },
             snapshots: SnapshotSettings {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ringraft_engine::shard::{Shard, ShardSettings};
 use ringraft_engine::snapshot::{FileLoader, load_newest};
-use ringraft_raft::NodeId;
+use ringraft_raft::{Membership, NodeId};
 
 use crate::checkers::Violation;
 use crate::disk::{Ending, OpenError, SimDisk};
@@ -143,6 +143,7 @@ impl World {
             shards: plan.shards,
             groups: plan.groups,
             peers: (0..plan.nodes).filter(|peer| *peer != node).map(|peer| NodeId(peer as u64 + 1)).collect(),
+            initial: vec![Membership::new((1..=plan.nodes as u64).map(NodeId).collect()); plan.groups as usize],
             addresses: (0..plan.nodes).map(|node| (NodeId(node as u64 + 1), addresses(node))).collect(),
             limits: plan.limits.client(),
             waiting_max: plan.waiting_max,

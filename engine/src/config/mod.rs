@@ -88,6 +88,8 @@ settings! {
         io_memory_bytes: u64 = 1_048_576, 65_536..=1_073_741_824, "bytes", "RINGRAFT_IO_MEMORY_BYTES", own;
         /// Entries of each of a shard's io_uring queues, a power of two.
         io_ring_depth: u32 = 1_024, 128..=32_768, "entries", "RINGRAFT_IO_RING_DEPTH", own;
+        /// A new member of a group may lack so many bytes of what is committed when it gets its vote.
+        catch_up_bytes: u64 = 1_048_576, 0..=1_073_741_824, "bytes", "RINGRAFT_CATCH_UP_BYTES", own;
         /// A snapshot of a group is taken when so many bytes of entries were applied since the last one.
         snapshot_log_bytes: u64 = 268_435_456, 65_536..=1_099_511_627_776, "bytes", "RINGRAFT_SNAPSHOT_LOG_BYTES", own;
         /// ... and at least so many percent of the size of its state.

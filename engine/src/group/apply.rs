@@ -170,7 +170,7 @@ fn apply_record(
     let header = record::header(bytes);
     let id = EntryId { term: header.term, index: header.index };
     let ours = waiters.take(id, askers);
-    let payload = record::payload(bytes);
+    let payload = record::requests(bytes);
     let mut position = 0_usize;
     machine
         .apply_entry(id.index, id.term, payload, |at, outcome| {

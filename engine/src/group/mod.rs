@@ -8,6 +8,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod digests;
+pub(crate) mod membership;
 pub(crate) mod ordering;
 pub(crate) mod proposals;
 pub(crate) mod reads;
@@ -21,12 +22,13 @@ use std::collections::VecDeque;
 
 use ringraft_net::wire;
 use ringraft_raft::{
-    AppendOutcome, EntryId, EntryMeta, GroupId, HardState, IncomingEntries, Index, Message, NOOP_LENGTH, NodeId,
-    RaftCore, ReadError, Ready, Role, Term,
+    AppendOutcome, EntryId, EntryMeta, GroupId, HardState, IncomingEntries, Index, Membership, Message, NOOP_LENGTH,
+    NodeId, RaftCore, ReadError, Ready, Role, Term,
 };
 use ringraft_wal::{Disk, Durable, ReadTicket, record};
 
 use self::digests::Digests;
+use self::membership::Drive;
 use self::ordering::Input;
 use self::proposals::{Proposal, Proposals};
 use self::reads::Reads;
@@ -37,6 +39,7 @@ use self::waiters::Waiters;
 use crate::limits::Limits;
 use crate::shard::clients::Asker;
 use crate::shard::io::{Fatal, Io};
+use crate::shard::restore::ConsensusSettings;
 use crate::state_machine::StateMachine;
 
 /// A message that waits for its sender's own flush.
@@ -70,6 +73,10 @@ pub(crate) struct Group {
     serving: bool,
     digests: Digests,
     entry_bytes_max: usize,
+    catch_up_bytes: u64,
+    drive: Drive,
+    /// What the WAL reports of batches before this one is of an earlier replica.
+    first_sequence: u64,
     /// Elections seen since start.
     elections: u64,
     /// Transfers this leader tried by itself.
@@ -80,6 +87,7 @@ pub(crate) struct Group {
     /// Ticks until the next attempt to find a leader with room.
     full_pause_ticks: u32,
     metas: Vec<EntryMeta>,
+    changes: Vec<(Index, Membership)>,
     offsets: Vec<usize>,
     askers: Vec<Asker>,
 }
@@ -92,11 +100,8 @@ impl Group {
         machine: StateMachine,
         limits: Limits,
         snapshots: Snapshots,
-        entry_bytes_max: usize,
+        consensus: &ConsensusSettings,
     ) -> Self {
-        let me = core.config().id;
-        let voters = core.membership().voters().iter();
-        let followers = voters.copied().filter(|node| *node != me).map(Follower::new).collect();
         Self {
             id,
             core,
@@ -109,18 +114,22 @@ impl Group {
             reads: Reads::default(),
             after_flush: VecDeque::new(),
             flush_mark: 0,
-            followers,
+            followers: Vec::new(),
             applying: None,
             serve_from: None,
             serving: false,
             digests: Digests::default(),
-            entry_bytes_max,
+            entry_bytes_max: consensus.entry_bytes_max,
+            catch_up_bytes: consensus.catch_up_bytes,
+            drive: Drive::default(),
+            first_sequence: 0,
             elections: 0,
             attempts: 0,
             pending_transfer: None,
             refused_full: false,
             full_pause_ticks: 0,
             metas: Vec::new(),
+            changes: Vec::new(),
             offsets: Vec::new(),
             askers: Vec::new(),
         }
@@ -142,6 +151,21 @@ impl Group {
         self.core.term()
     }
 
+    /// The last entry of the log.
+    pub(crate) fn last(&self) -> EntryId {
+        self.core.last()
+    }
+
+    /// The members with a vote, by the last configuration of the log.
+    pub(crate) fn voters(&self) -> &[NodeId] {
+        self.core.membership().voters()
+    }
+
+    /// Whether this replica leads, or a leader speaks to it.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.core.hears_leader()
+    }
+
     /// Requests and reads that wait here.
     pub(crate) fn waiting(&self) -> usize {
         self.proposals.len() + self.waiters.len() + self.reads.len()
@@ -152,12 +176,14 @@ impl Group {
         self.give_way_if_full(io);
         self.tick_transfer();
         self.hand_over_if_full(io);
-        let alone_and_full = self.followers.is_empty() && !self.is_leader() && !has_room_to_lead(io);
+        let full = !self.is_leader() && !has_room_to_lead(io);
+        let alone_and_full = full && self.core.membership().members() == [self.core.config().id];
         if !alone_and_full {
             self.core.tick();
         }
         self.tick_snapshots(io);
         self.advance(Input::Nothing, io);
+        self.tick_membership(io);
     }
 
     /// Nobody is elected who cannot write the first entry of the term: a full disk must not stop the node.
@@ -217,11 +243,11 @@ impl Group {
             return Ok(()); // as if lost: the leader asks again
         }
         self.note_commit(append.term, append.leader_commit);
-        let metas = std::mem::take(&mut self.metas);
+        let (metas, changes) = (std::mem::take(&mut self.metas), std::mem::take(&mut self.changes));
         let &Append { term, prev, leader_commit, .. } = append;
-        let incoming = IncomingEntries { term, prev, leader_commit, entries: &metas, changes: &[] };
+        let incoming = IncomingEntries { term, prev, leader_commit, entries: &metas, changes: &changes };
         let outcome = self.core.step_append(from, &incoming);
-        self.metas = metas;
+        (self.metas, self.changes) = (metas, changes);
         if self.core.refused_conflicts() > 0 {
             io.fail(Fatal::Conflict { group: self.id.0, leader: from.0, index: append.prev.index + 1 });
             return Ok(());
@@ -236,9 +262,11 @@ impl Group {
         Ok(())
     }
 
-    /// Checks every record (checksum, group, contiguous indexes) and notes its term, length and offset.
+    /// Checks every record (checksum, group, contiguous indexes) and notes its term, length and offset, and the
+    /// configuration that it brings.
     fn read_metas(&mut self, append: &Append, records: &[u8]) -> Result<(), String> {
         self.metas.clear();
+        self.changes.clear();
         self.offsets.clear();
         let mut offset = 0;
         while offset < records.len() {
@@ -250,6 +278,9 @@ impl Group {
                     "record {} of group {} stands where entry {index} of group {} belongs",
                     view.index, view.group, self.id.0
                 ));
+            }
+            if view.flags & record::FLAG_MEMBERSHIP != 0 {
+                self.note_membership(index, view.payload)?;
             }
             self.metas.push(EntryMeta { term: view.term, length: consumed as u32 });
             self.offsets.push(offset);
@@ -309,6 +340,9 @@ impl Group {
 
     /// A flush batch with records of this group is durable.
     pub(crate) fn on_durable<D: Disk>(&mut self, durable: &Durable, io: &mut Io<D>) {
+        if durable.sequence < self.first_sequence {
+            return;
+        }
         if let Some((current_term, voted_for)) = durable.hard_state {
             let hard_state = HardState { current_term, voted_for: voted_for.map(NodeId) };
             self.give_way_if_full(io);
@@ -323,6 +357,19 @@ impl Group {
         }
         self.release_after_flush(io);
         self.advance(Input::Nothing, io);
+    }
+
+    /// This replica began with the batch `sequence`.
+    pub(crate) fn began(&mut self, sequence: u64) {
+        (self.flush_mark, self.first_sequence) = (sequence, sequence);
+    }
+
+    /// The node gives this replica up: nobody is left waiting, nothing is left under way. Returns the indexes of its
+    /// finished snapshots.
+    pub(crate) fn close<D: Disk>(&mut self, io: &mut Io<D>) -> Vec<u64> {
+        self.lose_leadership(io);
+        self.abandon_transfer(io);
+        self.close_snapshots(io)
     }
 
     fn reply_not_leader<D: Disk>(&self, asker: Asker, io: &mut Io<D>) {

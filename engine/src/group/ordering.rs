@@ -5,7 +5,7 @@
 //! what a `Ready` puts in `after_flush` leaves after everything of the group accepted until then is durable;
 //! an entry is applied only when committed, a reply leaves only after apply.
 
-use ringraft_raft::{EntryId, HardState, Message, NodeId, Role};
+use ringraft_raft::{EntryId, HardState, Membership, Message, NodeId, Role};
 use ringraft_wal::{Disk, SnapshotMark, WalError, record};
 
 use super::proposals::NextEntry;
@@ -24,6 +24,8 @@ pub(crate) enum Input<'a> {
     Proposals,
     /// A leader's snapshot that the core has just taken in the place of its log.
     Installed(&'a SnapshotMark),
+    /// A configuration that this leader proposes.
+    Membership(&'a Membership),
 }
 
 impl Group {
@@ -31,6 +33,9 @@ impl Group {
     pub(crate) fn advance<D: Disk>(&mut self, input: Input<'_>, io: &mut Io<D>) {
         if let Input::Proposals = input {
             self.persist_proposals(io);
+        }
+        if let Input::Membership(membership) = input {
+            self.persist_membership(membership, io);
         }
         let mut ready = std::mem::take(&mut self.ready);
         self.core.ready(&mut ready);
@@ -74,7 +79,11 @@ impl Group {
         for node in ready.snapshots.drain(..) {
             self.begin_sending(node, io);
         }
+        let due = ready.membership_due.take();
         self.ready = ready;
+        if let Some(membership) = due {
+            self.advance(Input::Membership(&membership), io); // asked for again with the next tick, not before
+        }
     }
 
     fn persist_hard_state<D: Disk>(&mut self, hard_state: HardState, io: &mut Io<D>) {
@@ -176,6 +185,7 @@ impl Group {
             Role::Leader => {
                 self.serve_from = Some(self.core.last().index);
                 (self.attempts, self.full_pause_ticks) = (0, 0);
+                self.drive.reset();
             }
             Role::Candidate => self.elections += 1,
             Role::Follower | Role::PreCandidate => {}

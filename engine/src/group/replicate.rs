@@ -47,7 +47,10 @@ impl Group {
         if count == 0 {
             return io.peers.send(to, self.id, &message);
         }
-        let Some(place) = self.followers.iter().position(|follower| follower.node == to) else { return };
+        let place = self.followers.iter().position(|follower| follower.node == to).unwrap_or_else(|| {
+            self.followers.push(Follower::new(to)); // it goes when it is no member any more
+            self.followers.len() - 1
+        });
         if !self.followers[place].backlog.is_empty() {
             self.followers[place].queue(message);
         } else if !self.send_cached(to, message, io) {

@@ -2,11 +2,11 @@
 //!
 //! Off the data path.
 
-use ringraft_raft::{Index, Role, Term};
+use ringraft_raft::{EntryId, Index, NodeId, Role, Term};
 use ringraft_wal::Disk;
 
 use super::Group;
-use crate::shard::inspect::GroupView;
+use crate::shard::inspect::{GroupView, MembershipView};
 use crate::shard::io::{Fatal, Io};
 
 /// Replication of one follower, as its leader sees it.
@@ -53,8 +53,29 @@ pub struct GroupStatus {
     pub waiting: usize,
     /// Elections started here.
     pub elections: u64,
-    /// On a leader: its followers.
+    /// Who has a vote, by the last configuration of the log; empty: not known yet.
+    pub voters: Vec<u64>,
+    /// Who has one until a change is over.
+    pub outgoing: Vec<u64>,
+    /// Who has the data without a vote.
+    pub learners: Vec<u64>,
+    /// The entry that brought this configuration; 0: it is older than the log.
+    pub membership_index: Index,
+    /// The members the group is to have, as far as this replica was told.
+    pub target: Option<TargetStatus>,
+    /// On a leader that has a target: `settled`, `committing`, `catching_up`, `handing_over` or `joint`; else `idle`.
+    pub change: &'static str,
+    /// On a leader: the other members.
     pub followers: Vec<FollowerStatus>,
+}
+
+/// The members a group is to have.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct TargetStatus {
+    /// Who is to have a vote.
+    pub voters: Vec<u64>,
+    /// Who is to have the data without a vote.
+    pub learners: Vec<u64>,
 }
 
 impl Group {
@@ -66,6 +87,12 @@ impl Group {
             .filter(|(node, ..)| *node != me)
             .map(|(node, match_index, next_index, _)| FollowerStatus { node: node.0, match_index, next_index })
             .collect();
+        let membership = self.core.membership();
+        let target = self
+            .drive
+            .target
+            .as_ref()
+            .map(|target| TargetStatus { voters: numbers(target.voters()), learners: numbers(target.learners()) });
         GroupStatus {
             group: self.id.0,
             role: match self.core.role() {
@@ -87,7 +114,26 @@ impl Group {
             state_hash: format!("{:016x}", self.machine.digest().hash),
             waiting: self.waiting(),
             elections: self.elections,
+            voters: numbers(membership.voters()),
+            outgoing: numbers(membership.outgoing()),
+            learners: numbers(membership.learners()),
+            membership_index: self.core.memberships().last_index(),
+            target,
+            change: self.drive.stage.name(),
             followers,
+        }
+    }
+
+    /// Who the members are, for reports to other nodes.
+    pub(crate) fn membership(&self) -> MembershipView {
+        let commit_index = self.core.commit_index();
+        MembershipView {
+            group: self.id.0,
+            leads: self.is_leader(),
+            term: self.core.term(),
+            members: self.core.membership().clone(),
+            index: self.core.memberships().last_index(),
+            committed: EntryId { term: self.core.term_at(commit_index).unwrap_or(0), index: commit_index },
         }
     }
 
@@ -140,4 +186,8 @@ impl Group {
             self.advance(super::Input::Nothing, io);
         }
     }
+}
+
+fn numbers(nodes: &[NodeId]) -> Vec<u64> {
+    nodes.iter().map(|node| node.0).collect()
 }

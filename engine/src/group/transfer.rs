@@ -66,7 +66,7 @@ impl Group {
     }
 
     /// The other voters with a link, those that hold most first. Empty unless this replica leads.
-    fn targets<D: Disk>(&self, io: &Io<D>) -> Vec<NodeId> {
+    pub(super) fn targets<D: Disk>(&self, io: &Io<D>) -> Vec<NodeId> {
         let voters = self.core.progress().filter(|(node, ..)| self.core.membership().is_voter(*node));
         let mut reachable: Vec<_> = voters.filter(|(node, ..)| io.peers.is_connected(*node)).collect();
         reachable.sort_unstable_by_key(|(node, match_index, ..)| (std::cmp::Reverse(*match_index), *node));
@@ -98,7 +98,7 @@ impl Group {
         if let Some(target) = target
             && !self.core.membership().is_voter(target)
         {
-            let message = format!("node {target} has no vote in group {group}; voters are {}", self.voters());
+            let message = format!("node {target} has no vote in group {group}; voters are {}", self.voter_list());
             return Err(AdminReply::Refused { code: AdminRefusal::NotAVoter, message });
         }
         let Some(target) = target.filter(|target| targets.contains(target)) else {
@@ -126,7 +126,7 @@ impl Group {
         Ok(())
     }
 
-    fn voters(&self) -> String {
+    fn voter_list(&self) -> String {
         let voters: Vec<String> = self.core.membership().voters().iter().map(ToString::to_string).collect();
         voters.join(", ")
     }
@@ -151,6 +151,13 @@ impl Group {
         };
         self.pending_transfer = None;
         io.reply_admin(pending.asker, &reply);
+    }
+
+    /// The replica is given up: the operator hears at once that nothing comes of it.
+    pub(super) fn abandon_transfer<D: Disk>(&mut self, io: &mut Io<D>) {
+        if let Some(pending) = self.pending_transfer.take() {
+            io.reply_admin(pending.asker, &AdminReply::NotLeader { group: self.id.0, leader: None });
+        }
     }
 
     /// One tick of an operator's patience.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use glommio::net::TcpListener;
 use ringraft_net::handshake::Identity;
 use ringraft_net::wire::{NodeInfo, Topology};
+use ringraft_raft::Membership;
 use ringraft_wal::glommio::{Completions, FlushMethod, OpenError, Opened};
 use tracing::{error, info};
 
@@ -169,6 +170,7 @@ fn restore(
         shards: config.shards,
         groups: config.groups,
         peers: config.other_nodes(),
+        initial: vec![Membership::new(config.nodes()); config.groups as usize],
         addresses: config.addresses(),
         limits: limits.client(),
         waiting_max: config.proposals_max as usize,
@@ -188,6 +190,7 @@ fn restore(
         inflight_bytes_max: config.inflight_bytes_max,
         uncommitted_bytes_max: config.uncommitted_bytes_max,
         entry_bytes_max: config.entry_bytes_max as usize,
+        catch_up_bytes: config.catch_up_bytes,
         seed: config.cluster_digest() ^ config.id.wrapping_mul(0x9E37_79B9_7F4A_7C15),
     };
     Shard::restore(settings, &consensus, limits, config.wal(shard), opened.recovered, loaded, opened.disk)

@@ -18,8 +18,9 @@ use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{GroupId, NodeId};
 use ringraft_wal::Disk;
 
-use super::Shard;
 use super::clients::{Asker, ConnectionId};
+use super::{Shard, ShardSettings};
+use crate::group::Group;
 use crate::group::proposals::Proposal;
 
 /// How long a client should wait after `Overloaded`, in microseconds.
@@ -40,40 +41,35 @@ impl<D: Disk> Shard<D> {
         let request = wire::view_request(parsed.head).map_err(bad_request)?;
         let class = wire::validate_request(request, &self.settings.limits).map_err(bad_request)?;
         let group = GroupId(wire::group_of_request(request, self.settings.groups).map_err(bad_request)?);
-        let Some(place) = self.place(group) else {
+        if !self.groups.lives_here(group) {
             self.io.counters.moved += 1;
             return Err(self.moved(group));
+        }
+        let Some(replica) = self.groups.get_mut(group) else {
+            return Err(Outcome::NotLeader { group: group.0, leader: None });
         };
         if self.stopping {
-            return Err(self.stopping_outcome(group, place));
+            return Err(stopping_outcome(&self.settings, replica));
         }
-        if self.groups[place].waiting() >= self.settings.waiting_max && !is_active(Mutant::QueueUnbounded) {
+        if replica.waiting() >= self.settings.waiting_max && !is_active(Mutant::QueueUnbounded) {
             self.io.counters.overloaded += 1;
             return Err(Outcome::Overloaded { retry_after_us: RETRY_AFTER_US });
         }
         match class {
             RequestClass::Read if request.consistency.to_native() == Consistency::Stale => {
-                self.groups[place].read_stale(parsed.head, asker, &mut self.io);
+                replica.read_stale(parsed.head, asker, &mut self.io);
             }
-            RequestClass::Read => self.groups[place].read(parsed.head, asker, &mut self.io),
+            RequestClass::Read => replica.read(parsed.head, asker, &mut self.io),
             RequestClass::Write | RequestClass::OpenSession => {
-                if !self.groups[place].is_leader() {
-                    let leader = self.groups[place].leader().map(|node| node.0);
+                if !replica.is_leader() {
+                    let leader = replica.leader().map(|node| node.0);
                     return Err(Outcome::NotLeader { group: group.0, leader });
                 }
                 let start = parsed.head.as_ptr().addr() - buffer.filled().as_ptr().addr();
-                self.groups[place].request(Proposal::new(Rc::clone(buffer), start, parsed.head.len(), asker));
+                replica.request(Proposal::new(Rc::clone(buffer), start, parsed.head.len(), asker));
             }
         }
         Ok(())
-    }
-
-    /// A stopping node takes no requests: they go to the next leader as soon as it is known.
-    fn stopping_outcome(&self, group: GroupId, place: usize) -> Outcome {
-        match self.groups[place].leader().filter(|leader| *leader != self.settings.node) {
-            Some(leader) => Outcome::NotLeader { group: group.0, leader: Some(leader.0) },
-            None => Outcome::Unavailable { message: String::from("this node is stopping; ask another") },
-        }
     }
 
     /// Takes what an operator asks for.
@@ -81,18 +77,20 @@ impl<D: Disk> Shard<D> {
         let AdminRequest::Transfer { group, to } = request;
         let refused = |code, message| Err(AdminReply::Refused { code, message });
         let settings = &self.settings;
-        let place = if group >= settings.groups {
+        let lives_here = if group >= settings.groups {
             let message = format!("there is no group {group}; groups are 0 to {}", settings.groups - 1);
             refused(AdminRefusal::UnknownGroup, message)
         } else if to != 0 && to != settings.node.0 && !settings.peers.contains(&NodeId(to)) {
             refused(AdminRefusal::UnknownNode, format!("the cluster has no node {to}"))
+        } else if self.groups.lives_here(GroupId(group)) {
+            Ok(())
         } else {
-            let shard = slots::shard_of_group(group, settings.shards);
-            self.place(GroupId(group)).ok_or(AdminReply::Moved { group, shard })
+            Err(AdminReply::Moved { group, shard: slots::shard_of_group(group, settings.shards) })
         };
-        match place {
-            Ok(place) => self.groups[place].transfer(to, asker, &mut self.io),
-            Err(reply) => self.io.reply_admin(asker, &reply),
+        match (lives_here, self.groups.get_mut(GroupId(group))) {
+            (Ok(()), Some(replica)) => replica.transfer(to, asker, &mut self.io),
+            (Ok(()), None) => self.io.reply_admin(asker, &AdminReply::NotLeader { group, leader: None }),
+            (Err(reply), _) => self.io.reply_admin(asker, &reply),
         }
     }
 
@@ -101,6 +99,14 @@ impl<D: Disk> Shard<D> {
         let own = self.settings.addresses.iter().find(|(node, _)| *node == self.settings.node);
         let address = own.and_then(|(_, shards)| shards.get(usize::from(shard))).cloned().unwrap_or_default();
         Outcome::Moved { group: group.0, node: self.settings.node.0, shard, address }
+    }
+}
+
+/// A stopping node takes no requests: they go to the next leader as soon as it is known.
+fn stopping_outcome(settings: &ShardSettings, replica: &Group) -> Outcome {
+    match replica.leader().filter(|leader| *leader != settings.node) {
+        Some(leader) => Outcome::NotLeader { group: replica.id().0, leader: Some(leader.0) },
+        None => Outcome::Unavailable { message: String::from("this node is stopping; ask another") },
     }
 }
 

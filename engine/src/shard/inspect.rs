@@ -4,7 +4,7 @@
 //! Invariant: nothing here changes the shard or depends on who looks.
 //! It compares nothing; the simulator's checkers do.
 
-use ringraft_raft::{EntryId, GroupId, HardState, Index, NodeId, Role, Term};
+use ringraft_raft::{EntryId, GroupId, HardState, Index, Membership, NodeId, Role, Term};
 use ringraft_wal::{Disk, EntryBytes, RecordPlace};
 
 use super::Shard;
@@ -39,6 +39,39 @@ pub struct GroupView {
     pub waiting: usize,
     /// Whether it has applied what was committed before its start.
     pub serving: bool,
+}
+
+/// Who the members of a group are, as one replica knows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MembershipView {
+    /// The group.
+    pub group: u32,
+    /// Whether this replica leads.
+    pub leads: bool,
+    /// In which term.
+    pub term: Term,
+    /// The last configuration of its log.
+    pub members: Membership,
+    /// The entry that brought it, 0 if it is older than the log.
+    pub index: Index,
+    /// The last entry it knows to be committed.
+    pub committed: EntryId,
+}
+
+impl MembershipView {
+    /// Whether the configuration is committed.
+    #[must_use]
+    pub fn is_committed(&self) -> bool {
+        self.index <= self.committed.index
+    }
+
+    /// What a leader's view proves of a node that is no member by a committed configuration: up to which entry nothing of
+    /// the node's replica is needed any more (see [`Shard::drop_replica`]). `None`: nothing.
+    #[must_use]
+    pub fn excludes(&self, node: NodeId) -> Option<EntryId> {
+        let out = self.leads && self.is_committed() && !self.members.contains(node);
+        (out && self.committed.term == self.term).then_some(self.committed)
+    }
 }
 
 /// The cursors of a shard's log: batches.
@@ -81,7 +114,7 @@ impl<D: Disk> Shard<D> {
     /// The term of a group's entry, or of its base; `None`: no such group here, or no such entry.
     #[must_use]
     pub fn term_at(&self, group: u32, index: Index) -> Option<Term> {
-        self.groups[self.place(GroupId(group))?].term_at(index)
+        self.groups.get(GroupId(group))?.term_at(index)
     }
 
     /// The record of a group's entry; `None`: the log does not hold it.
@@ -92,6 +125,12 @@ impl<D: Disk> Shard<D> {
             EntryBytes::OnDisk => self.io.wal.entry_place(group, index).map(EntryRecord::OnDisk),
             EntryBytes::Missing => None,
         }
+    }
+
+    /// Who the members of a group are, as the replica here knows them.
+    #[must_use]
+    pub fn membership(&self, group: u32) -> Option<MembershipView> {
+        self.groups.get(GroupId(group)).map(crate::group::Group::membership)
     }
 
     /// The cursors of the log.

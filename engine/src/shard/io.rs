@@ -89,6 +89,14 @@ pub struct Counters {
     pub buffers_allocated: u64,
     /// State digests compared with a leader's.
     pub digests_compared: u64,
+    /// Entries proposed by leaders here that bring a configuration.
+    pub memberships_proposed: u64,
+    /// Replicas made here since the start.
+    pub replicas_created: u64,
+    /// Replicas given up here since the start.
+    pub replicas_dropped: u64,
+    /// Frames of peers for groups that this node has no replica of.
+    pub frames_without_replica: u64,
     /// Snapshots taken, their mark durable.
     pub snapshots_taken: u64,
     /// Snapshots that could not be taken, sent or received.

@@ -8,9 +8,11 @@
 
 pub mod admission;
 pub mod clients;
+mod groups;
 pub mod inspect;
 pub mod io;
 pub mod peers;
+pub mod replicas;
 pub mod restore;
 pub mod status;
 
@@ -21,16 +23,22 @@ use ringraft_net::frame::{self, Frame, FrameKind};
 use ringraft_net::limits::Limits;
 use ringraft_net::wire;
 use ringraft_raft::mutants::{Mutant, is_active};
-use ringraft_raft::{GroupId, Message, NodeId};
+use ringraft_raft::{GroupId, Membership, Message, NodeId};
 use ringraft_wal::{Completed, Disk, DiskCompletion, Durable, Wal};
 
 use self::clients::{Asker, Clients, ConnectionId};
+use self::groups::Groups;
 use self::io::{Counters, Fatal, Io};
 use self::peers::Peers;
+use self::replicas::Dropped;
+use self::restore::ConsensusSettings;
 use crate::convert;
 use crate::group::snapshots::Budget;
 use crate::group::{Append, Group};
+use crate::limits::Limits as StateLimits;
 
+pub use crate::group::membership::encode::ConfigurationError;
+pub use crate::group::membership::plan::{TARGET_NODES_MAX, Target, TargetError};
 pub use crate::group::snapshots::SnapshotSettings;
 
 /// What a shard needs to know besides its groups.
@@ -44,8 +52,11 @@ pub struct ShardSettings {
     pub shards: u16,
     /// Groups of the cluster.
     pub groups: u32,
-    /// The other nodes.
+    /// The other nodes, linked to from the start.
     pub peers: Vec<NodeId>,
+    /// The members that each group of the cluster began with, by group; the same at every start, on every node. A node that
+    /// is among them holds a replica from its first start on, unless its log says that it gave it up.
+    pub initial: Vec<Membership>,
     /// Address of each node's shards, for `Moved`.
     pub addresses: Vec<(NodeId, Vec<String>)>,
     /// Bounds on frames, keys and values.
@@ -71,8 +82,10 @@ pub struct ShardSettings {
 /// One shard of a node.
 pub struct Shard<D: Disk> {
     settings: ShardSettings,
-    /// Groups hosted here; group `g` stands at `g / shards`.
-    groups: Vec<Group>,
+    groups: Groups,
+    dropped: Vec<Dropped>,
+    consensus: ConsensusSettings,
+    state_limits: StateLimits,
     io: Io<D>,
     durables: Vec<Durable>,
     spare_buffers: Vec<Rc<ReceiveBuffer>>,
@@ -85,15 +98,24 @@ pub struct Shard<D: Disk> {
 }
 
 impl<D: Disk> Shard<D> {
-    /// A shard over a recovered WAL and its restored groups, ordered by id.
+    /// A shard over a recovered WAL and its restored groups.
     #[must_use]
-    pub(crate) fn new(settings: ShardSettings, groups: Vec<Group>, wal: Wal<D>, disk: D) -> Self {
+    pub(crate) fn new(
+        settings: ShardSettings,
+        (consensus, state_limits): (ConsensusSettings, StateLimits),
+        groups: Groups,
+        wal: Wal<D>,
+        disk: D,
+    ) -> Self {
         let clients = Clients::new(settings.connections_max, settings.reply_bytes_max);
         let peers = Peers::new(settings.peers.iter().copied(), settings.peer_queue_bytes_max);
         let counters = Counters::default();
         Self {
             settings,
             groups,
+            dropped: Vec::new(),
+            consensus,
+            state_limits,
             io: Io { wal, disk, clients, peers, counters, snapshots: Budget::default(), fatal: None, more_work: false },
             durables: Vec::new(),
             spare_buffers: Vec::new(),
@@ -136,11 +158,12 @@ impl<D: Disk> Shard<D> {
         }
         self.io.snapshots.refill(&self.settings.snapshots);
         self.unpin_log();
+        self.remove_dropped();
         let first_election = self.ticks == u64::from(self.settings.first_election_ticks);
         let digest_due = self.ticks.is_multiple_of(u64::from(self.settings.digest_ticks.max(1)));
-        for group in &mut self.groups {
+        for group in self.groups.iter_mut() {
             group.tick(&mut self.io);
-            if first_election && group.term() == 0 && preferred(&self.settings, group.id()) {
+            if first_election && group.term() == 0 && preferred(&self.settings, group) {
                 group.campaign(&mut self.io);
             }
             if digest_due && group.is_leader() {
@@ -155,8 +178,8 @@ impl<D: Disk> Shard<D> {
             return;
         }
         for (group, _) in self.io.wal.oldest_segment_groups() {
-            if let Some(place) = self.place(GroupId(group)) {
-                self.groups[place].unpin(&mut self.io);
+            if let Some(group) = self.groups.get_mut(GroupId(group)) {
+                group.unpin(&mut self.io);
             }
         }
     }
@@ -266,48 +289,52 @@ impl<D: Disk> Shard<D> {
             FrameKind::Raft => {
                 let message = wire::view_peer_message(parsed.head).map_err(|error| error.to_string())?;
                 let (group, message) = convert::from_wire(&message)?;
-                let Some(place) = self.place(group) else { return Err(format!("group {group} does not live here")) };
                 if self.stopping && matches!(message, Message::TimeoutNow { .. }) {
                     return Ok(()); // it leads on, or finds somebody who stays
                 }
-                self.groups[place].on_message(from, message, &mut self.io);
-                Ok(())
+                self.with_replica(group, |replica, io| replica.on_message(from, message, io))
             }
             FrameKind::Append => {
                 let message = wire::view_peer_message(parsed.head).map_err(|error| error.to_string())?;
                 let (group, append): (GroupId, Append) = convert::append_from_wire(&message)?;
-                let Some(place) = self.place(group) else { return Err(format!("group {group} does not live here")) };
-                self.groups[place].on_append(from, &append, parsed.tail, &mut self.io)
+                let taken = |replica: &mut Group, io: &mut Io<D>| replica.on_append(from, &append, parsed.tail, io);
+                match self.replica(group)? {
+                    Some((replica, io)) => taken(replica, io),
+                    None => Ok(()),
+                }
             }
             FrameKind::Digest => {
                 let digest = wire::view_digest(parsed.head).map_err(|error| error.to_string())?;
-                if let Some(place) = self.place(GroupId(digest.group)) {
-                    self.groups[place].on_digest(digest.index, digest.hash, &mut self.io);
-                }
-                Ok(())
+                self.with_replica(GroupId(digest.group), |replica, io| replica.on_digest(digest.index, digest.hash, io))
             }
             FrameKind::Snapshot => {
                 let piece = wire::view_snapshot_piece(parsed.head).map_err(|error| error.to_string())?;
-                if let Some(place) = self.place(GroupId(piece.group)) {
-                    self.groups[place].on_snapshot_piece(from, &piece, parsed.tail, &mut self.io);
-                }
-                Ok(())
+                let tail = parsed.tail;
+                self.with_replica(GroupId(piece.group), |replica, io| replica.on_snapshot_piece(from, &piece, tail, io))
             }
             FrameKind::SnapshotAnswer => {
                 let answer = wire::view_snapshot_answer(parsed.head).map_err(|error| error.to_string())?;
-                if let Some(place) = self.place(GroupId(answer.group)) {
-                    self.groups[place].on_snapshot_answer(from, &answer, &mut self.io);
-                }
-                Ok(())
+                self.with_replica(GroupId(answer.group), |replica, io| replica.on_snapshot_answer(from, &answer, io))
             }
             other => Err(format!("a peer may not send a frame of kind {other:?}")),
         }
     }
 
-    fn place(&self, group: GroupId) -> Option<usize> {
-        let shards = u32::from(self.settings.shards);
-        let place = (group.0 / shards) as usize;
-        (group.0 % shards == u32::from(self.settings.shard) && place < self.groups.len()).then_some(place)
+    /// The replica a peer's frame is for; `None` if this node holds none, which is counted and no fault: members change.
+    fn replica(&mut self, group: GroupId) -> Result<Option<(&mut Group, &mut Io<D>)>, String> {
+        if !self.groups.lives_here(group) {
+            return Err(format!("group {group} does not live here"));
+        }
+        let replica = self.groups.get_mut(group);
+        self.io.counters.frames_without_replica += u64::from(replica.is_none());
+        Ok(replica.map(|replica| (replica, &mut self.io)))
+    }
+
+    fn with_replica(&mut self, group: GroupId, take: impl FnOnce(&mut Group, &mut Io<D>)) -> Result<(), String> {
+        if let Some((replica, io)) = self.replica(group)? {
+            take(replica, io);
+        }
+        Ok(())
     }
 
     /// The link to `node` stands.
@@ -318,7 +345,7 @@ impl<D: Disk> Shard<D> {
     /// The link to `node` broke.
     pub fn peer_disconnected(&mut self, node: NodeId) {
         self.io.peers.disconnected(node);
-        for group in &mut self.groups {
+        for group in self.groups.iter_mut() {
             group.unreachable(node, &mut self.io);
         }
     }
@@ -330,8 +357,8 @@ impl<D: Disk> Shard<D> {
         match self.io.wal.complete(completion, &mut durables, &mut self.io.disk) {
             Ok(Some(Completed::Read(read))) => self.read_done(&read),
             Ok(Some(Completed::Snapshot(done))) => {
-                if let Some(place) = self.place(GroupId(done.snapshot.group)) {
-                    self.groups[place].on_snapshot_done(&done, &mut self.io);
+                if let Some(group) = self.groups.get_mut(GroupId(done.snapshot.group)) {
+                    group.on_snapshot_done(&done, &mut self.io);
                 }
             }
             Ok(None) => {}
@@ -341,8 +368,8 @@ impl<D: Disk> Shard<D> {
             self.flush_progress_tick = self.ticks;
         }
         for durable in &durables {
-            if let Some(place) = self.place(GroupId(durable.group)) {
-                self.groups[place].on_durable(durable, &mut self.io);
+            if let Some(group) = self.groups.get_mut(GroupId(durable.group)) {
+                group.on_durable(durable, &mut self.io);
             }
         }
         self.durables = durables;
@@ -351,8 +378,8 @@ impl<D: Disk> Shard<D> {
     fn read_done(&mut self, read: &ringraft_wal::ReadDone) {
         match &read.result {
             Ok(records) => {
-                if let Some(place) = self.place(GroupId(read.group)) {
-                    self.groups[place].on_read(read.ticket, records, &mut self.io);
+                if let Some(group) = self.groups.get_mut(GroupId(read.group)) {
+                    group.on_read(read.ticket, records, &mut self.io);
                 }
             }
             Err(error) => self.io.fail(Fatal::Wal(error.to_string())),
@@ -365,13 +392,13 @@ impl<D: Disk> Shard<D> {
         self.io.counters.turns += 1;
         self.io.more_work = false;
         while let Some(node) = self.io.peers.next_lost() {
-            for group in &mut self.groups {
+            for group in self.groups.iter_mut() {
                 group.unreachable(node, &mut self.io);
             }
         }
         // Batch by idleness: while as many flushes as allowed are in flight, requests gather.
         let may_propose = self.io.wal.can_submit();
-        for group in &mut self.groups {
+        for group in self.groups.iter_mut() {
             if may_propose && group.has_proposals() {
                 group.propose(&mut self.io);
             }
@@ -408,7 +435,7 @@ impl<D: Disk> Shard<D> {
     /// Refuses new requests from now on and hands leadership over.
     pub fn begin_stop(&mut self) {
         if !std::mem::replace(&mut self.stopping, true) {
-            for group in &mut self.groups {
+            for group in self.groups.iter_mut() {
                 group.hand_over(&mut self.io);
             }
         }
@@ -433,9 +460,7 @@ impl<D: Disk> Shard<D> {
 const SPARE_BUFFERS_MAX: usize = 64;
 
 /// The node that should lead a brand-new group, so that first leaders are spread over the nodes.
-fn preferred(settings: &ShardSettings, group: GroupId) -> bool {
-    let mut nodes: Vec<NodeId> = settings.peers.clone();
-    nodes.push(settings.node);
-    nodes.sort_unstable();
-    nodes[group.0 as usize % nodes.len()] == settings.node
+fn preferred(settings: &ShardSettings, group: &Group) -> bool {
+    let voters = group.voters();
+    !voters.is_empty() && voters[group.id().0 as usize % voters.len()] == settings.node
 }

@@ -23,17 +23,37 @@ struct Peer {
 #[derive(Debug)]
 pub struct Peers {
     peers: Vec<Peer>,
+    queue_bytes_max: usize,
+    /// Messages dropped by links that are gone.
+    dropped_before: u64,
 }
 
 impl Peers {
     /// Links to `nodes`, `queue_bytes_max` unsent bytes for each.
     #[must_use]
     pub fn new(nodes: impl IntoIterator<Item = NodeId>, queue_bytes_max: usize) -> Self {
-        let peers = nodes
-            .into_iter()
-            .map(|node| Peer { node, connected: false, dirty: false, outgoing: Outgoing::new(queue_bytes_max) })
-            .collect();
-        Self { peers }
+        let mut peers = Self { peers: Vec::new(), queue_bytes_max, dropped_before: 0 };
+        nodes.into_iter().for_each(|node| peers.add(node));
+        peers
+    }
+
+    fn add(&mut self, node: NodeId) {
+        let outgoing = Outgoing::new(self.queue_bytes_max);
+        self.peers.push(Peer { node, connected: false, dirty: false, outgoing });
+    }
+
+    /// Links to exactly `nodes` from now on; returns those there is none to any more.
+    pub(crate) fn set(&mut self, nodes: &[NodeId]) -> Vec<NodeId> {
+        let (kept, gone): (Vec<Peer>, Vec<Peer>) =
+            std::mem::take(&mut self.peers).into_iter().partition(|peer| nodes.contains(&peer.node));
+        self.peers = kept;
+        for node in nodes {
+            if self.find(*node).is_none() {
+                self.add(*node);
+            }
+        }
+        self.dropped_before += gone.iter().map(|peer| peer.outgoing.statistics().dropped_frames).sum::<u64>();
+        gone.into_iter().map(|peer| peer.node).collect()
     }
 
     fn find(&mut self, node: NodeId) -> Option<&mut Peer> {
@@ -85,7 +105,8 @@ impl Peers {
     /// Messages dropped because a queue was at its bound or a link broke.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.peers.iter().map(|peer| peer.outgoing.statistics().dropped_frames).sum()
+        let dropped: u64 = self.peers.iter().map(|peer| peer.outgoing.statistics().dropped_frames).sum();
+        self.dropped_before + dropped
     }
 
     /// Unsent bytes of the peer with most of them.

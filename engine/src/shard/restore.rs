@@ -8,13 +8,16 @@ use std::collections::BTreeMap;
 
 use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{
-    Config, ConfigError, EntryMeta, GroupId, HardState, LogTerms, Membership, Memberships, NodeId, RaftCore, Term,
+    Config, ConfigError, EntryMeta, GroupId, HardState, Index, LogTerms, Membership, Memberships, NodeId, RaftCore,
+    Term,
 };
 use ringraft_wal::{Disk, Recovered, RecoveredGroup, ValidConfig as WalConfig, Wal, record};
 
-use super::{Shard, ShardSettings};
+use super::groups::Groups;
+use super::{ConfigurationError, Shard, ShardSettings, replicas};
 use crate::group::Group;
-use crate::group::snapshots::{Snapshots, membership_of};
+use crate::group::membership::encode::{self, membership_of};
+use crate::group::snapshots::Snapshots;
 use crate::limits::Limits;
 use crate::snapshot::Loaded;
 use crate::state_machine::StateMachine;
@@ -36,6 +39,8 @@ pub struct ConsensusSettings {
     pub uncommitted_bytes_max: u64,
     /// Bytes of requests in one entry.
     pub entry_bytes_max: usize,
+    /// A new member may lack so many bytes of what is committed when it gets its vote.
+    pub catch_up_bytes: u64,
     /// Seeds the election jitter; different on every node.
     pub seed: u64,
 }
@@ -46,7 +51,7 @@ impl<D: Disk> Shard<D> {
     /// `loaded` holds what was loaded from the snapshots of groups that have one, see [`Loaded`].
     ///
     /// # Errors
-    /// The consensus settings are out of their bounds.
+    /// The consensus settings are out of their bounds, or an entry brings no configuration that can be read.
     pub fn restore(
         settings: ShardSettings,
         consensus: &ConsensusSettings,
@@ -55,30 +60,63 @@ impl<D: Disk> Shard<D> {
         recovered: Recovered,
         mut loaded: BTreeMap<u32, Loaded>,
         mut disk: D,
-    ) -> Result<Self, ConfigError> {
-        let mut groups = Vec::new();
+    ) -> Result<Self, RestoreError> {
+        let mut groups = Groups::new(settings.shard, settings.shards, settings.groups);
         let empty = RecoveredGroup::default();
-        for group in (u32::from(settings.shard)..settings.groups).step_by(usize::from(settings.shards)) {
-            let found = recovered.groups.get(&group).unwrap_or(&empty);
-            let files = recovered.snapshots.iter().filter(|file| file.name.group == group);
+        for group in groups.ids() {
+            let found = recovered.groups.get(&group.0).unwrap_or(&empty);
+            if !is_held(&settings, group, found) {
+                continue;
+            }
+            let files = recovered.snapshots.iter().filter(|file| file.name.group == group.0);
             let snapshots =
                 Snapshots::new(settings.snapshots, limits.digest(), files.map(|file| file.name.index).collect());
-            let place = (GroupId(group), limits);
-            groups.push(restore_group(&settings, consensus, place, found, loaded.remove(&group), snapshots)?);
+            let place = (group, limits);
+            groups.insert(make_group(&settings, consensus, place, found, loaded.remove(&group.0), snapshots)?);
         }
+        let files: Vec<_> = recovered.snapshots.iter().map(|file| file.name).collect();
         let wal = Wal::new(wal_config, recovered, &mut disk);
-        Ok(Self::new(settings, groups, wal, disk))
+        let mut shard = Self::new(settings, (*consensus, limits), groups, wal, disk);
+        shard.note_leftovers(files.into_iter());
+        Ok(shard)
     }
 }
 
-fn restore_group(
+/// Why what recovery found makes no shard.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// The consensus settings are out of their bounds.
+    #[error(transparent)]
+    Settings(#[from] ConfigError),
+    /// An entry brings what this program does not know as a configuration.
+    #[error("entry {index} of group {group} brings a configuration that cannot be read: {error}; replace this replica")]
+    Configuration {
+        /// The group.
+        group: u32,
+        /// The entry.
+        index: Index,
+        /// What is wrong with it.
+        error: ConfigurationError,
+    },
+}
+
+/// Whether this node holds a replica of the group: the log says, or the beginning of the cluster does.
+fn is_held(settings: &ShardSettings, group: GroupId, found: &RecoveredGroup) -> bool {
+    let initial = settings.initial.get(group.0 as usize);
+    let is_founder = initial.is_some_and(|members| members.contains(settings.node));
+    let is_there = is_founder || !found.entries.is_empty() || !found.marks.is_empty();
+    found.beginning.map_or(is_there, |beginning| beginning.held)
+}
+
+/// A replica over what recovery found of it.
+pub(super) fn make_group(
     settings: &ShardSettings,
     consensus: &ConsensusSettings,
     (group, limits): (GroupId, Limits),
     found: &RecoveredGroup,
     loaded: Option<Loaded>,
     snapshots: Snapshots,
-) -> Result<Group, ConfigError> {
+) -> Result<Group, RestoreError> {
     let config = Config {
         id: settings.node,
         election_ticks_min: consensus.election_ticks_min,
@@ -89,11 +127,9 @@ fn restore_group(
         uncommitted_bytes_max: consensus.uncommitted_bytes_max,
         seed: consensus.seed ^ (u64::from(group.0) << 32) ^ settings.node.0,
     };
-    let mut voters = settings.peers.clone();
-    voters.push(settings.node);
-    let (machine, membership) = match loaded {
+    let (machine, base_members) = match loaded {
         Some(loaded) => (loaded.machine, membership_of(&loaded.head.members)),
-        None => (StateMachine::new(group, limits), Membership::new(voters)),
+        None => (StateMachine::new(group, limits), first_members(settings, group, found)),
     };
     let base = machine.last_applied_id();
     let mut log = LogTerms::after(base);
@@ -101,9 +137,21 @@ fn restore_group(
         let length = record::padded_length(entry.length as usize - record::HEADER_BYTES) as u32;
         log.push(EntryMeta { term: entry.term, length });
     }
+    let mut memberships = Memberships::new(base_members);
+    for (index, payload) in found.memberships.iter().filter(|(index, _)| *index > base.index) {
+        let failed = |error| RestoreError::Configuration { group: group.0, index: *index, error };
+        memberships.push(*index, encode::decode(payload).map_err(failed)?);
+    }
     let hard_state = hard_state(found, log.last().term);
-    let core = RaftCore::new(config.validate()?, Memberships::new(membership), hard_state, log);
-    Ok(Group::new(group, core, machine, limits, snapshots, consensus.entry_bytes_max))
+    let mut core = RaftCore::new(config.validate()?, memberships, hard_state, log);
+    core.withhold_votes_until(replicas::floor(found.beginning));
+    Ok(Group::new(group, core, machine, limits, snapshots, consensus))
+}
+
+/// The members at the very beginning of a log: those of the brand-new group, unless this replica was made later.
+fn first_members(settings: &ShardSettings, group: GroupId, found: &RecoveredGroup) -> Membership {
+    let initial = settings.initial.get(group.0 as usize).filter(|_| found.beginning.is_none());
+    initial.cloned().unwrap_or_else(|| Membership::new(Vec::new()))
 }
 
 /// The recovered hard state; a log may reach into a newer term than it when the crash came between the two records of

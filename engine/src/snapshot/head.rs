@@ -15,80 +15,12 @@
 use ringraft_raft::{EntryId, NodeId};
 
 use super::chunk::{BLOCK_BYTES, ChunkBytes, HEADER_BYTES, read_u32, read_u64};
+use super::members::{MEMBERS_BYTES_MAX, Members, MembersError, MembersProblem};
 use crate::state_machine::SnapshotHead;
 
-/// Members of each kind at most.
-pub const MEMBERS_MAX: usize = 128;
-
-const FIXED_BYTES: usize = 60;
-const _: () = assert!(HEADER_BYTES + FIXED_BYTES + 3 * MEMBERS_MAX * 8 <= BLOCK_BYTES);
-
-/// The members of a group as of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Members {
-    voters: Vec<NodeId>,
-    outgoing: Vec<NodeId>,
-    learners: Vec<NodeId>,
-}
-
-/// Why lists are not those of a group's members.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MembersError {
-    /// Too many.
-    #[error("more than {MEMBERS_MAX} members of one kind")]
-    TooMany,
-    /// Out of order, or one twice.
-    #[error("members that are not sorted or come twice")]
-    Order,
-    /// Nobody has a vote.
-    #[error("no voter")]
-    NoVoter,
-    /// Both a voter and a learner.
-    #[error("node {0} is a voter and a learner")]
-    VoterAndLearner(u64),
-}
-
-impl Members {
-    /// Voters, the outgoing voters of a joint configuration, learners; each sorted.
-    ///
-    /// # Errors
-    /// When no group has such members.
-    pub fn new(voters: Vec<NodeId>, outgoing: Vec<NodeId>, learners: Vec<NodeId>) -> Result<Self, MembersError> {
-        for list in [&voters, &outgoing, &learners] {
-            if list.len() > MEMBERS_MAX {
-                return Err(MembersError::TooMany);
-            }
-            if !list.is_sorted_by(|left, right| left < right) {
-                return Err(MembersError::Order);
-            }
-        }
-        if voters.is_empty() {
-            return Err(MembersError::NoVoter);
-        }
-        if let Some(node) = learners.iter().find(|node| voters.contains(node) || outgoing.contains(node)) {
-            return Err(MembersError::VoterAndLearner(node.0));
-        }
-        Ok(Self { voters, outgoing, learners })
-    }
-
-    /// The (incoming) voters.
-    #[must_use]
-    pub fn voters(&self) -> &[NodeId] {
-        &self.voters
-    }
-
-    /// The outgoing voters of a joint configuration; empty otherwise.
-    #[must_use]
-    pub fn outgoing(&self) -> &[NodeId] {
-        &self.outgoing
-    }
-
-    /// The learners.
-    #[must_use]
-    pub fn learners(&self) -> &[NodeId] {
-        &self.learners
-    }
-}
+/// Bytes before the members.
+const FIXED_BYTES: usize = 48;
+const _: () = assert!(HEADER_BYTES + FIXED_BYTES + MEMBERS_BYTES_MAX <= BLOCK_BYTES);
 
 /// What a snapshot is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,32 +65,17 @@ impl FileHead {
         for word in [self.limits_digest, self.source.0, state_hash, key_count, session_count] {
             out.extend_from_slice(&word.to_le_bytes());
         }
-        let lists = [&self.members.voters, &self.members.outgoing, &self.members.learners];
-        for list in lists {
-            out.extend_from_slice(&(list.len() as u32).to_le_bytes());
-        }
-        for node in lists.into_iter().flatten() {
-            out.extend_from_slice(&node.0.to_le_bytes());
-        }
+        self.members.append(out);
     }
 
     /// Reads the payload of a head whose header names `last`.
     pub(super) fn read(payload: &[u8], last: EntryId) -> Result<Self, HeadProblem> {
         let length = HeadProblem::Length { bytes: payload.len() };
-        let (fixed, mut ids) = payload.split_at_checked(FIXED_BYTES).ok_or(length)?;
-        let mut list = |at: usize| -> Result<Vec<NodeId>, HeadProblem> {
-            let count = read_u32(fixed, at) as usize;
-            if count > MEMBERS_MAX {
-                return Err(MembersError::TooMany.into());
-            }
-            let (own, rest) = ids.split_at_checked(count * 8).ok_or(length)?;
-            ids = rest;
-            Ok(own.chunks_exact(8).map(|id| NodeId(read_u64(id, 0))).collect())
-        };
-        let (voters, outgoing, learners) = (list(48)?, list(52)?, list(56)?);
-        if !ids.is_empty() {
-            return Err(length);
-        }
+        let (fixed, members) = payload.split_at_checked(FIXED_BYTES).ok_or(length)?;
+        let members = Members::read(members).map_err(|problem| match problem {
+            MembersProblem::Length => length,
+            MembersProblem::Members(error) => error.into(),
+        })?;
         let chunk_bytes = read_u32(fixed, 4);
         Ok(Self {
             identity: read_u32(fixed, 0),
@@ -171,7 +88,7 @@ impl FileHead {
                 key_count: read_u64(fixed, 32),
                 session_count: read_u64(fixed, 40),
             },
-            members: Members::new(voters, outgoing, learners)?,
+            members,
         })
     }
 }

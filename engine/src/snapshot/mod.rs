@@ -15,12 +15,14 @@
 mod chunk;
 mod head;
 mod load;
+mod members;
 mod reader;
 mod writer;
 
 pub use chunk::{BLOCK_BYTES, ChunkBytes, ChunkError, ChunkProblem, Layout, chunk_length};
-pub use head::{FileHead, HeadProblem, MEMBERS_MAX, Members, MembersError};
+pub use head::{FileHead, HeadProblem};
 pub use load::{FileLoader, LoadFailure, Loaded, NoBeginning, load_newest};
+pub use members::{MEMBERS_MAX, Members, MembersError, MembersProblem};
 pub use reader::{Chunk, ChunkReader, Expected};
 pub use writer::{ChunkWriter, Written};
 

@@ -17,7 +17,7 @@ use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
 use ringraft_net::wire::{self, AdminReply, AdminRequest, Operation, OperationResult, Outcome, Reply, Request};
-use ringraft_raft::NodeId;
+use ringraft_raft::{Membership, NodeId};
 use ringraft_wal::mem::{MemDisk, Survival};
 use ringraft_wal::{Config as WalConfig, Identity, ValidConfig};
 
@@ -53,6 +53,7 @@ pub(crate) fn consensus() -> ConsensusSettings {
         inflight_bytes_max: 1 << 20,
         uncommitted_bytes_max: 16 << 20,
         entry_bytes_max: 64 << 10,
+        catch_up_bytes: 8 << 10,
         seed: 42,
     }
 }
@@ -64,6 +65,7 @@ pub(crate) fn settings(node: u64, nodes: u64) -> ShardSettings {
         shards: 1,
         groups: GROUPS,
         peers: (1..=nodes).filter(|peer| *peer != node).map(NodeId).collect(),
+        initial: vec![Membership::new((1..=nodes).map(NodeId).collect()); GROUPS as usize],
         addresses: (1..=nodes).map(|node| (NodeId(node), vec![format!("127.0.0.1:{node}")])).collect(),
         limits: Limits::CLIENT,
         waiting_max: 10_000,

@@ -36,9 +36,9 @@ impl Archived {
         Self { term: header.term, committed_in, record: bytes[..header.length as usize].into() }
     }
 
-    /// The requests in it.
+    /// The requests in it; an entry that brings a configuration has none.
     pub(crate) fn payload(&self) -> &[u8] {
-        record::payload(&self.record)
+        record::requests(&self.record)
     }
 
     /// Whether a record, with or without padding, is this entry to the last byte.

@@ -14,7 +14,7 @@ use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame;
 use ringraft_net::limits::Limits;
 use ringraft_net::wire::{self, Operation, OperationResult, Outcome, Reply, Request};
-use ringraft_raft::NodeId;
+use ringraft_raft::{Membership, NodeId};
 use ringraft_wal::mem::{MemDisk, Survival};
 use ringraft_wal::meta::Meta;
 use ringraft_wal::{Config, Identity, Recovered, ValidConfig};
@@ -58,6 +58,7 @@ fn settings(node: usize) -> (ShardSettings, ConsensusSettings) {
         shards: 1,
         groups: GROUPS,
         peers: nodes().filter(|peer| *peer != own).collect(),
+        initial: vec![Membership::new(nodes().collect()); GROUPS as usize],
         addresses: nodes().map(|node| (node, vec![node.0.to_string()])).collect(),
         limits: Limits::CLIENT,
         waiting_max: 1_000,
@@ -77,6 +78,7 @@ fn settings(node: usize) -> (ShardSettings, ConsensusSettings) {
         inflight_bytes_max: 64 << 10,
         uncommitted_bytes_max: 64 << 10,
         entry_bytes_max: 1 << 10,
+        catch_up_bytes: 16 << 10,
         seed: 7,
     };
     (settings, consensus)

@@ -17,7 +17,7 @@ mod receive;
 mod send;
 mod take;
 
-use ringraft_raft::{EntryId, GroupId, Membership};
+use ringraft_raft::{EntryId, GroupId};
 use ringraft_wal::{Disk, SnapshotDone, SnapshotName};
 
 use self::receive::Receiving;
@@ -25,7 +25,7 @@ use self::send::Sending;
 use self::take::Taking;
 use super::Group;
 use crate::shard::io::{Counters, Io};
-use crate::snapshot::{ChunkBytes, Expected, Members, MembersError};
+use crate::snapshot::{ChunkBytes, Expected};
 
 /// When snapshots are taken and how fast they move; the same for all groups of a shard.
 #[derive(Clone, Copy, Debug)]
@@ -265,28 +265,27 @@ impl Group {
         }
     }
 
+    /// What is not a member any more is sent nothing.
+    pub(super) fn stop_sending_to_strangers<D: Disk>(&mut self, io: &mut Io<D>) {
+        let (membership, before) = (self.core.membership(), self.snapshots.sending.len());
+        self.snapshots.sending.retain(|sending| membership.contains(sending.to));
+        io.snapshots.streams -= before - self.snapshots.sending.len();
+    }
+
+    /// The replica is given up: nothing of its snapshots goes on. Returns the indexes of the finished ones.
+    pub(super) fn close_snapshots<D: Disk>(&mut self, io: &mut Io<D>) -> Vec<u64> {
+        self.stop_sending(None, io);
+        self.give_up_taking(io);
+        self.drop_received(io);
+        std::mem::take(&mut self.snapshots.files)
+    }
+
     /// Leadership or a link is gone: nothing is sent any more, to anybody or to `peer`.
     pub(super) fn stop_sending<D: Disk>(&mut self, peer: Option<ringraft_raft::NodeId>, io: &mut Io<D>) {
         let before = self.snapshots.sending.len();
         self.snapshots.sending.retain(|sending| peer.is_some_and(|peer| sending.to != peer));
         io.snapshots.streams -= before - self.snapshots.sending.len();
     }
-}
-
-/// The members of a group as they stand in a snapshot.
-pub(crate) fn members_of(membership: &Membership) -> Result<Members, MembersError> {
-    let sorted = |nodes: &[ringraft_raft::NodeId]| {
-        let mut nodes = nodes.to_vec();
-        nodes.sort_unstable();
-        nodes.dedup();
-        nodes
-    };
-    Members::new(sorted(membership.voters()), sorted(membership.outgoing()), sorted(membership.learners()))
-}
-
-/// And back.
-pub(crate) fn membership_of(members: &Members) -> Membership {
-    Membership::with(members.voters().to_vec(), members.outgoing().to_vec(), members.learners().to_vec())
 }
 
 /// Where a log begins that a snapshot precedes.

@@ -11,8 +11,9 @@ use ringraft_raft::{EntryId, InstallOutcome, NodeId, Role, Term};
 use ringraft_wal::record::SnapshotMark;
 use ringraft_wal::{Disk, SnapshotDone, SnapshotName, Ticket};
 
-use super::{Group, Installing, membership_of};
+use super::{Group, Installing};
 use crate::group::digests::Digests;
+use crate::group::membership::encode::membership_of;
 use crate::group::ordering::Input;
 use crate::shard::io::Io;
 use crate::snapshot::{Chunk, ChunkReader, FileHead};
@@ -231,7 +232,7 @@ impl Group {
         self.answer_snapshot(from, index, REFUSED, io);
     }
 
-    fn drop_received<D: Disk>(&mut self, io: &mut Io<D>) {
+    pub(super) fn drop_received<D: Disk>(&mut self, io: &mut Io<D>) {
         if let Some(old) = self.snapshots.receiving.take() {
             // Refused while a write is under way: a later attempt or the next start removes it.
             let _ = io.wal.remove_snapshot(old.name, true, &mut io.disk);

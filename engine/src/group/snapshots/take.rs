@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use ringraft_wal::record::SnapshotMark;
 use ringraft_wal::{Disk, SnapshotDone, SnapshotName, Ticket, WalError};
 
-use super::{Group, members_of};
+use super::Group;
+use crate::group::membership::encode::members_of;
 use crate::shard::io::{Fatal, Io};
 use crate::snapshot::{ChunkWriter, FileHead};
 use crate::state_machine::SnapshotHead;

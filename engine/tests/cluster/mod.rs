@@ -1,4 +1,4 @@
-//! Three production shards over in-memory disks and a tiny deterministic host, for the tests of this folder.
+//! A few production shards over in-memory disks and a tiny deterministic host, for the tests of this folder.
 //!
 //! Off the data path.
 //! Invariant: nothing happens but what a test asks for; same calls, same result.
@@ -11,13 +11,13 @@ use ringraft_engine::limits::Limits as StateLimits;
 use ringraft_engine::shard::clients::ConnectionId;
 use ringraft_engine::shard::restore::ConsensusSettings;
 use ringraft_engine::shard::status::GroupStatus;
-use ringraft_engine::shard::{Shard, ShardSettings, SnapshotSettings};
+use ringraft_engine::shard::{Shard, ShardSettings, SnapshotSettings, Target};
 use ringraft_engine::snapshot::{FileLoader, load_newest};
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
 use ringraft_net::wire::{self, AdminReply, AdminRequest, Operation, OperationResult, Outcome, Reply, Request};
-use ringraft_raft::{Membership, NodeId};
+use ringraft_raft::{Membership, NodeId, Role};
 use ringraft_wal::mem::{MemDisk, Survival};
 use ringraft_wal::{Config as WalConfig, Identity, ValidConfig};
 
@@ -37,6 +37,10 @@ pub(crate) struct Cluster {
     pub(crate) admin_replies: BTreeMap<u32, AdminReply>,
     pub(crate) correlation: u32,
     pub(crate) cut: Vec<(u64, u64)>,
+    /// The members each group is to have, once a test says so.
+    pub(crate) targets: BTreeMap<u32, Target>,
+    /// Who led each group in each term.
+    leaders: BTreeMap<(u32, u64), u64>,
 }
 
 pub(crate) fn wal_config(node: u64) -> ValidConfig {
@@ -97,13 +101,26 @@ impl Cluster {
     }
 
     pub(crate) fn with(count: u64, snapshots: SnapshotSettings) -> Self {
+        Self::founded(count, count, snapshots)
+    }
+
+    /// `count` nodes, the first `founders` of which have every group at the beginning.
+    pub(crate) fn founded(count: u64, founders: u64, snapshots: SnapshotSettings) -> Self {
         let start_one = |node| {
-            let settings = ShardSettings { snapshots, ..settings(node, count) };
+            let initial = settings(node, founders).initial;
+            let settings = ShardSettings { snapshots, initial, ..settings(node, count) };
             start_with(settings, MemDisk::new(&wal_config(node), 3))
         };
         let nodes = (1..=count).map(start_one).collect();
-        let mut cluster =
-            Self { nodes, replies: BTreeMap::new(), admin_replies: BTreeMap::new(), correlation: 0, cut: vec![] };
+        let mut cluster = Self {
+            nodes,
+            replies: BTreeMap::new(),
+            admin_replies: BTreeMap::new(),
+            correlation: 0,
+            cut: vec![],
+            targets: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+        };
         cluster.link_all();
         cluster
     }
@@ -175,24 +192,109 @@ impl Cluster {
                 node.shard.tick();
             }
             self.settle();
+            self.follow_targets();
+            self.note_leaders();
         }
     }
 
+    /// At most one node leads a group in a term.
+    fn note_leaders(&mut self) {
+        for (place, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.up) {
+            for view in node.shard.group_views().filter(|view| view.role == Role::Leader) {
+                let (group, term, own) = (view.group, view.hard_state.current_term, place as u64 + 1);
+                let leader = *self.leaders.entry((group, term)).or_insert(own);
+                assert_eq!(leader, own, "two leaders of group {group} in term {term}");
+            }
+        }
+    }
+
+    /// What the nodes of a real cluster do by their topology and their reports: tell replicas the target, make those that
+    /// belong here, and give up those of which a leader says that they are out.
+    fn follow_targets(&mut self) {
+        for (group, target) in self.targets.clone() {
+            let up = self.nodes.iter().enumerate().filter(|(_, node)| node.up);
+            let views: Vec<_> =
+                up.filter_map(|(place, node)| Some((place as u64 + 1, node.shard.membership(group)?))).collect();
+            for (place, node) in self.nodes.iter_mut().enumerate().filter(|(_, node)| node.up) {
+                let own = NodeId(place as u64 + 1);
+                node.shard.set_target(group, target.clone());
+                let here = node.shard.replicas().any(|held| held == group);
+                let belongs = target.voters().contains(&own) || target.learners().contains(&own);
+                if belongs && !here {
+                    let made = node.shard.create_replica(group);
+                    assert!(made.as_ref().is_ok_and(|()| true) || made.is_err_and(|error| error.is_retryable()));
+                } else if here && !belongs {
+                    let heard = views.iter().filter(|(from, _)| !self.cut.contains(&(*from, own.0)));
+                    for proof in heard.filter_map(|(_, view)| view.excludes(own)) {
+                        let _ = node.shard.drop_replica(group, proof); // it may be too early
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sets a group's target.
+    pub(crate) fn retarget(&mut self, group: u32, voters: &[u64], learners: &[u64]) {
+        let ids = |nodes: &[u64]| nodes.iter().copied().map(NodeId).collect();
+        self.targets.insert(group, Target::new(ids(voters), ids(learners)).expect("a target"));
+    }
+
+    /// Whether the group is at its target, on all nodes that are up: members, replicas, nothing under way.
+    pub(crate) fn is_settled(&self, group: u32) -> bool {
+        let target = &self.targets[&group];
+        let numbers = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
+        let (voters, learners) = (numbers(target.voters()), numbers(target.learners()));
+        let leads = |node: &Node| {
+            node.up
+                && node.shard.status().groups.iter().any(|status| {
+                    status.group == group
+                        && status.change == "settled"
+                        && status.voters == voters
+                        && status.learners == learners
+                })
+        };
+        let holds = |place: usize| {
+            let own = place as u64 + 1;
+            let held = self.nodes[place].shard.replicas().any(|held| held == group);
+            !self.nodes[place].up || held == (voters.contains(&own) || learners.contains(&own))
+        };
+        self.nodes.iter().any(leads) && (0..self.nodes.len()).all(holds)
+    }
+
+    /// Ticks until the group is at its target.
+    pub(crate) fn settle_members(&mut self, group: u32) {
+        for _ in 0..2_000 {
+            if self.is_settled(group) {
+                return;
+            }
+            self.tick(1);
+        }
+        let all: Vec<_> = self.nodes.iter().map(|node| (node.up, node.shard.status())).collect();
+        panic!("group {group} does not come to {:?}: {all:#?}", self.targets[&group]);
+    }
+
     pub(crate) fn status(&self, node: u64, group: u32) -> GroupStatus {
-        self.nodes[node as usize - 1].shard.status().groups[group as usize].clone()
+        let found =
+            self.nodes[node as usize - 1].shard.status().groups.into_iter().find(|status| status.group == group);
+        found.unwrap_or_else(|| panic!("node {node} has a replica of group {group}"))
     }
 
     pub(crate) fn leader(&mut self, group: u32) -> u64 {
         for _ in 0..200 {
-            let found = (1..=self.nodes.len() as u64)
-                .filter(|node| self.nodes[*node as usize - 1].up)
-                .find(|node| self.status(*node, group).role == "leader" && self.status(*node, group).serving);
-            if let Some(node) = found {
+            if let Some(node) = self.find_leader(group) {
                 return node;
             }
             self.tick(1);
         }
         panic!("no leader of group {group}");
+    }
+
+    /// The node that leads in the highest term, if any does.
+    pub(crate) fn find_leader(&self, group: u32) -> Option<u64> {
+        let up = self.nodes.iter().enumerate().filter(|(_, node)| node.up);
+        let all = up.flat_map(|(place, node)| node.shard.group_views().map(move |view| (place as u64 + 1, view)));
+        let leaders = all.filter(|(_, view)| view.group == group && view.role == Role::Leader && view.serving);
+        leaders.max_by_key(|(_, view)| view.hard_state.current_term).map(|(node, _)| node)
     }
 
     pub(crate) fn send(&mut self, node: u64, request: &Request) -> u32 {

@@ -43,6 +43,8 @@ pub struct GroupStatus {
     pub last_index: Index,
     /// Highest own entry on this disk.
     pub durable_index: Index,
+    /// The last entry in the newest durable snapshot; 0 without one.
+    pub snapshot_index: Index,
     /// Keys in the state machine.
     pub keys: u64,
     /// Open client sessions.
@@ -79,7 +81,7 @@ pub struct TargetStatus {
 }
 
 impl Group {
-    pub(crate) fn status(&self) -> GroupStatus {
+    pub(crate) fn status<D: Disk>(&self, io: &Io<D>) -> GroupStatus {
         let leader = self.is_leader();
         let progress = self.core.progress().filter(|_| leader);
         let me = self.core.config().id;
@@ -109,6 +111,7 @@ impl Group {
             first_index: self.core.first_index(),
             last_index: self.core.last().index,
             durable_index: self.durable_index(),
+            snapshot_index: self.snapshot_index(io),
             keys: self.machine.key_count() as u64,
             sessions: self.machine.session_count() as u64,
             state_hash: format!("{:016x}", self.machine.digest().hash),

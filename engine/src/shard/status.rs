@@ -62,7 +62,7 @@ impl<D: Disk> Shard<D> {
         ShardStatus {
             node: self.settings.node.0,
             shard: self.settings.shard,
-            groups: self.groups.iter().map(crate::group::Group::status).collect(),
+            groups: self.groups.iter().map(|group| group.status(&self.io)).collect(),
             counters: self.io.counters,
             peer_messages_dropped: self.io.peers.dropped(),
             peers_connected: self

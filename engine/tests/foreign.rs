@@ -62,7 +62,7 @@ fn shard(peers: &[u64]) -> Shard<MemDisk> {
     let disk = MemDisk::new(&wal_config(), 2);
     let recovered = disk.recover(&wal_config()).unwrap();
     let mut shard =
-        Shard::restore(settings, &consensus, StateLimits::default(), wal_config(), recovered, BTreeMap::new(), disk)
+        Shard::restore(settings, &consensus, StateLimits::default(), wal_config(), (recovered, BTreeMap::new()), disk)
             .unwrap();
     (0..12).for_each(|_| turn(&mut shard, true));
     shard

@@ -69,7 +69,7 @@ fn shard() -> Shard<MemDisk> {
     };
     let disk = MemDisk::new(&wal_config(), 2);
     let recovered = disk.recover(&wal_config()).expect("an empty log");
-    Shard::restore(settings, &consensus, StateLimits::default(), wal_config(), recovered, BTreeMap::new(), disk).expect("settings")
+    Shard::restore(settings, &consensus, StateLimits::default(), wal_config(), (recovered, BTreeMap::new()), disk).expect("settings")
 }
 
 fn request(input: &mut Unstructured<'_>) -> Result<Request> {

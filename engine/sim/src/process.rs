@@ -117,7 +117,7 @@ impl World {
             Ok(loaded) => loaded,
             Err(error) => return Ok(Err(OpenError::NoBeginning(error))),
         };
-        let restored = Shard::restore(settings, &consensus, limits, config, recovered, loaded, SimDisk::default());
+        let restored = Shard::restore(settings, &consensus, limits, config, (recovered, loaded), SimDisk::default());
         let machine = restored.map_err(|error| {
             Violation::new("the plan", format!("the consensus settings are out of bounds: {error}"))
         })?;

@@ -193,7 +193,7 @@ fn restore(
         catch_up_bytes: config.catch_up_bytes,
         seed: config.cluster_digest() ^ config.id.wrapping_mul(0x9E37_79B9_7F4A_7C15),
     };
-    Shard::restore(settings, &consensus, limits, config.wal(shard), opened.recovered, loaded, opened.disk)
+    Shard::restore(settings, &consensus, limits, config.wal(shard), (opened.recovered, loaded), opened.disk)
         .map_err(|error| error.to_string())
 }
 

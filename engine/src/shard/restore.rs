@@ -57,8 +57,7 @@ impl<D: Disk> Shard<D> {
         consensus: &ConsensusSettings,
         limits: Limits,
         wal_config: WalConfig,
-        recovered: Recovered,
-        mut loaded: BTreeMap<u32, Loaded>,
+        (recovered, mut loaded): (Recovered, BTreeMap<u32, Loaded>),
         mut disk: D,
     ) -> Result<Self, RestoreError> {
         let mut groups = Groups::new(settings.shard, settings.shards, settings.groups);

@@ -90,7 +90,7 @@ pub(crate) fn start_with(settings: ShardSettings, disk: MemDisk) -> Node {
     let limits = StateLimits::default();
     let loaded = load_newest(&recovered, settings.snapshots.identity, limits, read, |_, _| {}).expect("snapshots");
     let mut shard =
-        Shard::restore(settings, &consensus(), limits, wal_config(node), recovered, loaded, disk).expect("settings");
+        Shard::restore(settings, &consensus(), limits, wal_config(node), (recovered, loaded), disk).expect("settings");
     let client = shard.clients().open().expect("a connection");
     Node { shard, client, up: true, flushing: true, settings: kept }
 }

@@ -107,7 +107,7 @@ fn start(node: usize, image: &Image, recovered: Recovered) -> Node {
     let (settings, consensus) = settings(node);
     let disk = disk_of(image, &config(node));
     let mut shard =
-        Shard::restore(settings, &consensus, StateLimits::default(), config(node), recovered, BTreeMap::new(), disk)
+        Shard::restore(settings, &consensus, StateLimits::default(), config(node), (recovered, BTreeMap::new()), disk)
             .unwrap_or_else(|error| panic!("{error}"));
     let client = shard.clients().open().unwrap_or_else(|| panic!("no room for one client"));
     Node { shard, client }

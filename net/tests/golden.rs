@@ -513,5 +513,5 @@ fn administration() {
 #[test]
 fn numbers_of_the_kinds() {
     let numbers: Vec<u8> = FrameKind::ALL.iter().map(|&kind| kind as u8).collect();
-    assert_eq!(numbers, (1..=13).collect::<Vec<u8>>());
+    assert_eq!(numbers, (1..=15).collect::<Vec<u8>>());
 }

@@ -63,14 +63,6 @@ mutants! {
     DurableOutOfOrder, "durable-out-of-order", "a finished flush reports earlier unfinished ones as durable";
     CorruptionTakenForTorn, "corruption-taken-for-torn", "a damaged batch ends the log like a torn one (Alagappan 2018)";
     HardStateDropped, "hard-state-dropped", "recovery forgets the stored term and vote";
-    StaleBatchAccepted, "stale-batch-accepted", "recovery takes what a recycled segment held before";
-    MarkBeforeFile, "mark-before-file", "the log refers to a snapshot whose file is not finished";
-    ReceivedUnfinished, "received-unfinished", "a snapshot that came in is installed before its file is finished";
-    InstallWithoutMark, "install-without-mark", "a leader's snapshot takes the place of the log in memory only";
-    OlderSnapshotRemovedEarly, "older-snapshot-removed-early", "the older snapshot goes before the newer one's mark is durable";
-    SessionsNotInSnapshot, "sessions-not-in-snapshot", "sessions are not part of a snapshot (thesis 6.3)";
-    SnapshotOneAhead, "snapshot-one-ahead", "a snapshot says it holds an entry that it does not (etcd #13766)";
-    SnapshotWithoutPreImages, "snapshot-without-pre-images", "keys that change while a snapshot is taken are not in it as they were";
     DamagedFrameTaken, "damaged-frame-taken", "checksums of frames are not compared";
     QueueUnbounded, "queue-unbounded", "a shard takes requests beyond its bound";
 }

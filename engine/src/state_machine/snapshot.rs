@@ -14,7 +14,6 @@
 //! ```
 
 use ringraft_raft::EntryId;
-use ringraft_raft::mutants::{Mutant, is_active};
 
 use super::StateMachine;
 
@@ -72,11 +71,7 @@ impl StateMachine {
         }
         self.sessions.begin_copy();
         self.store.begin_copy();
-        let mut head = self.snapshot_head();
-        if is_active(Mutant::SnapshotOneAhead) {
-            head.last.index += 1;
-        }
-        Ok(head)
+        Ok(self.snapshot_head())
     }
 
     /// A snapshot has begun and its last slice was not taken.

@@ -17,7 +17,6 @@ mod receive;
 mod send;
 mod take;
 
-use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{EntryId, GroupId};
 use ringraft_wal::{Disk, SnapshotDone, SnapshotName};
 
@@ -253,9 +252,7 @@ impl Group {
     /// Removes files that no mark names any more.
     fn remove_old_snapshots<D: Disk>(&mut self, io: &mut Io<D>) {
         let marks = io.wal.snapshot_marks(self.id.0);
-        let kept =
-            if is_active(Mutant::OlderSnapshotRemovedEarly) { &marks[marks.len().saturating_sub(1)..] } else { marks };
-        let old = |index: &u64| kept.iter().all(|mark| mark.index != *index);
+        let old = |index: &u64| marks.iter().all(|mark| mark.index != *index);
         let Some(place) = self.snapshots.files.iter().position(old) else { return };
         let index = self.snapshots.files[place];
         let in_use = self.snapshots.sending.iter().any(|sending| sending.index() == index)

@@ -128,11 +128,14 @@ impl RaftCore {
     }
 
     pub(crate) fn step_heartbeat(&mut self, from: NodeId, term: Term, leader_commit: Index, read_sequence: u64) {
-        if self.follow(from, term) {
+        let follows = self.follow(from, term);
+        if follows {
             self.commit_index = self.commit_index.max(leader_commit.min(self.log.last().index));
         } else if term >= self.hard_state.current_term {
             return; // a second leader of this term cannot be
         }
+        // A deposed leader is told the term and nothing more: should it lead this term, its rounds are counted anew.
+        let read_sequence = if follows { read_sequence } else { 0 };
         let term = self.hard_state.current_term;
         self.send_once_term_is_durable(from, Message::HeartbeatResponse { term, read_sequence });
     }

@@ -369,6 +369,15 @@ fn etcd_20418_late_answers_of_an_old_round_confirm_no_later_one() {
 }
 
 #[test]
+fn a_heartbeat_of_a_past_term_confirms_nothing_in_this_one() {
+    // Node 2 led term 4 and had come to round 7; it leads term 5 now, and this old heartbeat of it is late.
+    let mut solo = Solo::new(3, 5, &[1]);
+    solo.step(2, heartbeat(4, 0, 7));
+    let answers = to(2, &solo.ready().messages);
+    assert_eq!(answers, [Message::HeartbeatResponse { term: 5, read_sequence: 0 }], "the term is told, no round");
+}
+
+#[test]
 fn a_read_before_the_round_closes_takes_the_index_of_its_end() {
     let mut solo = Solo::settled_leader(3, 5, &[]);
     let context = solo.core.read_index().unwrap();

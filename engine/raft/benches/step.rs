@@ -57,7 +57,7 @@ fn leader_write(criterion: &mut Criterion) {
 
 fn follower_append(criterion: &mut Criterion) {
     let (mut core, mut ready) = (core(), Ready::new());
-    core.step(PEERS[0], Message::Heartbeat { term: 1, leader_commit: 0, read_sequence: 0 });
+    core.step(PEERS[0], Message::Heartbeat { term: 1, leader_commit: 0, read_sequence: 0, sent_us: 0 });
     core.ready(&mut ready);
     core.hard_state_durable(ready.hard_state.expect("a term"));
     let mut prev = EntryId::ZERO;
@@ -82,8 +82,14 @@ fn read_round(criterion: &mut Criterion) {
         bencher.iter(|| {
             let context = core.read_index().expect("ready");
             core.ready(&mut ready);
-            core.step(PEERS[0], Message::HeartbeatResponse { term: 1, read_sequence: context.sequence });
-            core.step(PEERS[1], Message::HeartbeatResponse { term: 1, read_sequence: context.sequence });
+            core.step(
+                PEERS[0],
+                Message::HeartbeatResponse { term: 1, read_sequence: context.sequence, sent_us: 0, shield_us: 0 },
+            );
+            core.step(
+                PEERS[1],
+                Message::HeartbeatResponse { term: 1, read_sequence: context.sequence, sent_us: 0, shield_us: 0 },
+            );
             black_box(core.ready(&mut ready));
             assert_eq!(ready.reads.len(), 1);
         });
@@ -95,9 +101,9 @@ fn tick(criterion: &mut Criterion) {
     criterion.bench_function("leader: tick with answers", |bencher| {
         bencher.iter(|| {
             core.tick();
-            PEERS
-                .into_iter()
-                .for_each(|peer| core.step(peer, Message::HeartbeatResponse { term: 1, read_sequence: 0 }));
+            PEERS.into_iter().for_each(|peer| {
+                core.step(peer, Message::HeartbeatResponse { term: 1, read_sequence: 0, sent_us: 0, shield_us: 0 })
+            });
             black_box(core.ready(&mut ready));
         });
     });

@@ -127,7 +127,13 @@ impl RaftCore {
         self.send_append_refusal(from, result);
     }
 
-    pub(crate) fn step_heartbeat(&mut self, from: NodeId, term: Term, leader_commit: Index, read_sequence: u64) {
+    pub(crate) fn step_heartbeat(
+        &mut self,
+        from: NodeId,
+        term: Term,
+        leader_commit: Index,
+        (read_sequence, sent_us): (u64, u64),
+    ) {
         let follows = self.follow(from, term);
         if follows {
             self.commit_index = self.commit_index.max(leader_commit.min(self.log.last().index));
@@ -135,9 +141,10 @@ impl RaftCore {
             return; // a second leader of this term cannot be
         }
         // A deposed leader is told the term and nothing more: should it lead this term, its rounds are counted anew.
-        let read_sequence = if follows { read_sequence } else { 0 };
-        let term = self.hard_state.current_term;
-        self.send_once_term_is_durable(from, Message::HeartbeatResponse { term, read_sequence });
+        let (read_sequence, sent_us) = if follows { (read_sequence, sent_us) } else { (0, 0) };
+        let (term, shield_us) = (self.hard_state.current_term, self.shield_us());
+        let response = Message::HeartbeatResponse { term, read_sequence, sent_us, shield_us };
+        self.send_once_term_is_durable(from, response);
     }
 }
 

@@ -5,7 +5,7 @@
 //! Relations: `2 * heartbeat_ticks <= election_ticks_min`, `1.5 * election_ticks_min <= election_ticks_max`;
 //! `append_bytes_max <= inflight_bytes_max`.
 //!
-//! Deliberately absent: the length of a tick, which is the host's business, and switches for pre-vote and check-quorum,
+//! Deliberately absent: switches for pre-vote and check-quorum,
 //! which are always on.
 
 use crate::ids::NodeId;
@@ -29,6 +29,10 @@ pub struct Config {
     pub inflight_bytes_max: u64,
     /// Most bytes of records proposed and not committed, one entry excepted. At least 1.
     pub uncommitted_bytes_max: u64,
+    /// Length of a tick: ticks come no faster. 0: not told, then nothing is promised to leaders that hold leases.
+    pub tick_us: u64,
+    /// Clocks of two nodes differ in rate by so much at most: leases are shorter by it. 100: no leases. At most 100.
+    pub lease_drift_percent: u32,
     /// Seed of the election jitter. Mixed with `id`, so nodes may share one.
     pub seed: u64,
 }
@@ -48,6 +52,8 @@ impl Config {
             append_bytes_max: 1 << 20,
             inflight_bytes_max: 8 << 20,
             uncommitted_bytes_max: 64 << 20,
+            tick_us: 0,
+            lease_drift_percent: 100,
             seed,
         }
     }
@@ -72,6 +78,9 @@ impl Config {
         }
         if self.uncommitted_bytes_max == 0 {
             return Err(ConfigError::UncommittedBytesMaxZero);
+        }
+        if self.lease_drift_percent > 100 {
+            return Err(ConfigError::LeaseDriftPercentTooLarge);
         }
         Ok(ValidConfig(self))
     }
@@ -105,6 +114,8 @@ pub enum ConfigError {
     InflightBytesMaxTooSmall,
     /// `uncommitted_bytes_max` is 0.
     UncommittedBytesMaxZero,
+    /// `lease_drift_percent` is above 100.
+    LeaseDriftPercentTooLarge,
 }
 
 impl fmt::Display for ConfigError {
@@ -116,6 +127,7 @@ impl fmt::Display for ConfigError {
             Self::AppendBytesMaxZero => "append_bytes_max must be at least 1",
             Self::InflightBytesMaxTooSmall => "inflight_bytes_max must be at least append_bytes_max",
             Self::UncommittedBytesMaxZero => "uncommitted_bytes_max must be at least 1",
+            Self::LeaseDriftPercentTooLarge => "lease_drift_percent must be at most 100",
         })
     }
 }
@@ -137,6 +149,7 @@ mod tests {
             (Config { append_bytes_max: 0, ..good }, ConfigError::AppendBytesMaxZero),
             (Config { inflight_bytes_max: 1, ..good }, ConfigError::InflightBytesMaxTooSmall),
             (Config { uncommitted_bytes_max: 0, ..good }, ConfigError::UncommittedBytesMaxZero),
+            (Config { lease_drift_percent: 101, ..good }, ConfigError::LeaseDriftPercentTooLarge),
         ];
         for (config, error) in cases {
             assert_eq!(config.validate(), Err(error));

@@ -5,7 +5,7 @@
 //! ```text
 //!   tick, step, step_append, propose, durable, hard_state_durable, read_index, ...
 //!        |
-//!        v                         (election.rs, append.rs, replication.rs, read_index.rs)
+//!        v                         (election.rs, append.rs, replication.rs, read_index.rs, lease.rs)
 //!     RaftCore { hard_state, log, commit_index, role } --> Outbox --> ready(&mut Ready)
 //! ```
 //!
@@ -17,6 +17,7 @@
 use crate::{
     config::{Config, ValidConfig},
     ids::{EntryId, Index, NodeId, Term},
+    lease::Heard,
     log::LogTerms,
     membership::{Membership, Memberships},
     message::{AppendResult, EntryMeta, HardState, IncomingEntries, Message},
@@ -47,6 +48,10 @@ pub struct RaftCore {
     pub(crate) role: RoleState,
     /// Ticks since the start.
     pub(crate) now: u64,
+    /// The host's clock when it was told last.
+    pub(crate) observed_us: u64,
+    /// When a leader was heard last, of whatever term, or when this replica was restarted.
+    pub(crate) heard_tick: Option<u64>,
     /// Ticks since a leader was heard, a vote was given or an election began.
     pub(crate) election_elapsed: u32,
     pub(crate) election_timeout: u32,
@@ -89,6 +94,8 @@ pub(crate) struct Leader {
     pub(crate) heartbeat_due: bool,
     pub(crate) reads: ReadRounds,
     pub(crate) transfer: Option<Transfer>,
+    /// A `TimeoutNow` left in this term, and may arrive at any time.
+    pub(crate) timeout_now_sent: bool,
     /// The joint configuration, by index, whose end was asked for last.
     pub(crate) left_joint: Index,
 }
@@ -146,6 +153,8 @@ impl RaftCore {
             log,
             role: RoleState::Follower(Follower::default()),
             now: 0,
+            observed_us: 0,
+            heard_tick: None,
             election_elapsed: 0,
             election_timeout: 0,
             outbox: Outbox {
@@ -197,11 +206,11 @@ impl RaftCore {
                 }
             }
             Message::AppendEntriesResponse { term, result } => self.step_append_response(from, term, result),
-            Message::Heartbeat { term, leader_commit, read_sequence } => {
-                self.step_heartbeat(from, term, leader_commit, read_sequence);
+            Message::Heartbeat { term, leader_commit, read_sequence, sent_us } => {
+                self.step_heartbeat(from, term, leader_commit, (read_sequence, sent_us));
             }
-            Message::HeartbeatResponse { term, read_sequence } => {
-                self.step_heartbeat_response(from, term, read_sequence);
+            Message::HeartbeatResponse { term, read_sequence, sent_us, shield_us } => {
+                self.step_heartbeat_response(from, term, read_sequence, Heard { sent_us, shield_us });
             }
             Message::TimeoutNow { term } => self.step_timeout_now(from, term),
         }

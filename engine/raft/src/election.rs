@@ -12,7 +12,8 @@
 //!
 //! Relations: one vote per term, durable before it is answered; a candidate's `RequestVote` leaves only when its own vote
 //! and its whole log are durable, or a vote could outlive the log it was given for; nobody who heard a leader within
-//! `election_ticks_min` helps to depose it (thesis 4.2.3, 9.6).
+//! `election_ticks_min` helps to depose it, by its own candidacy or another's, whatever term it learnt of since (thesis
+//! 4.2.3, 9.6): leases count on it.
 //!
 //! Deliberately absent: priorities. What a leader hands over is in `transfer.rs`.
 
@@ -123,6 +124,7 @@ impl RaftCore {
             heartbeat_due: false,
             reads: ReadRounds::default(),
             transfer: None,
+            timeout_now_sent: false,
             left_joint: 0,
         }));
         self.advance_commit();
@@ -159,19 +161,8 @@ impl RaftCore {
             }
             _ => self.become_follower(term, Some(from)),
         }
+        self.heard_tick = Some(self.now);
         true
-    }
-
-    /// Whether a leader is alive as far as this node can tell (thesis 4.2.3). A leader itself is: check-quorum ends it.
-    #[must_use]
-    pub fn hears_leader(&self) -> bool {
-        match &self.role {
-            RoleState::Leader(_) => true,
-            RoleState::Follower(follower) => {
-                follower.leader.is_some() && self.election_elapsed < self.config.election_ticks_min
-            }
-            RoleState::PreCandidate(_) | RoleState::Candidate(_) => false,
-        }
     }
 
     pub(crate) fn step_pre_vote(&mut self, from: NodeId, term: Term, last: EntryId) {
@@ -243,7 +234,7 @@ impl RaftCore {
         let won = self.membership().has_quorum(|node| voted(node, true));
         let lost = !self.membership().has_quorum(|node| !voted(node, false));
         let is_candidate = matches!(self.role, RoleState::Candidate(_));
-        if lost {
+        if lost || (won && !is_candidate && self.hears_leader()) {
             self.become_follower(self.hard_state.current_term, None);
         } else if won && !is_candidate {
             self.become_candidate(false);

@@ -5,8 +5,8 @@
 //! length), and the host keeps the records.
 //!
 //! Included: elections with pre-vote, check-quorum and leader stickiness; replication with a window in bytes and
-//! conflict-term back-off; ReadIndex; compaction and snapshots; changes of membership by joint consensus; leadership
-//! transfer. Deliberately absent: leader leases, and the choice of when to compact, who is to be a member, who is to lead.
+//! conflict-term back-off; ReadIndex and leader leases; compaction and snapshots; changes of membership by joint
+//! consensus; leadership transfer. Deliberately absent: the choice of when to compact, who is to be a member, who is to lead.
 //!
 //! # The host's contract
 //!
@@ -38,7 +38,7 @@
 //! 10. **Restart**: make the core from the recovered hard state and log, both durable: [`LogTerms::after`] the snapshot
 //!     that was loaded, then the entries behind it, and [`Memberships`] of the snapshot's configuration and those the
 //!     entries bring. It is a follower, and nothing behind the snapshot is committed until a leader says so; a host
-//!     serves nothing before that.
+//!     serves nothing before that. Unless the node never took part in the group, [`RaftCore::restarted`] is called first.
 //! 11. **A leader whose own flushes stop completing must be told**: [`RaftCore::step_down_for`] a follower that can be
 //!     reached, or [`RaftCore::step_down`]. The core has no clock to see it.
 //! 12. A record or hard state that cannot be written ends the core: it is never used again.
@@ -80,6 +80,12 @@
 //!     [`ProposeError::Transferring`]: the host lets them wait, bounded, or refuses them. It ended when
 //!     [`RaftCore::transfer_target`] is `None`: another leads, or this node leads on after an election timeout.
 //! 21. **A node on its way out steps no `TimeoutNow`**, nor does one that could not write what a leader writes.
+//!
+//! ## Leases
+//!
+//! 21. **[`RaftCore::observe_time`] before every event**, from a clock that goes on while the process is paused, and
+//!     [`RaftCore::tick`] never faster than once in `tick_us`: a tick that is late counts once. [`RaftCore::holds_lease`]
+//!     counts for requests that came in before the time that was observed last. A host that tells no time has no leases.
 //!
 //! # A host in thirty lines
 //!
@@ -152,6 +158,7 @@ mod core;
 mod election;
 mod ids;
 mod invariants;
+mod lease;
 mod log;
 mod membership;
 mod message;

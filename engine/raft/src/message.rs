@@ -107,13 +107,19 @@ pub enum Message {
         leader_commit: Index,
         /// The latest read round that was open when this was sent.
         read_sequence: u64,
+        /// The leader's clock when this was made; 0: it has none.
+        sent_us: u64,
     },
     /// Answer to `Heartbeat`.
     HeartbeatResponse {
         /// Current term of the follower.
         term: Term,
-        /// The sequence of the heartbeat.
+        /// The sequence of the heartbeat; 0 when it was of a past term.
         read_sequence: u64,
+        /// The time in the heartbeat; 0 when it was of a past term.
+        sent_us: u64,
+        /// So long, by its own clock, the follower votes for nobody since it heard the heartbeat.
+        shield_us: u64,
     },
     /// The leader wants the receiver to lead: campaign at once (thesis 3.10).
     TimeoutNow {
@@ -182,10 +188,10 @@ impl fmt::Display for Message {
             Self::AppendEntriesResponse { term, result } => {
                 write!(formatter, "AppendEntriesResponse term={term} {result}")
             }
-            Self::Heartbeat { term, leader_commit, read_sequence } => {
+            Self::Heartbeat { term, leader_commit, read_sequence, .. } => {
                 write!(formatter, "Heartbeat term={term} commit={leader_commit} read={read_sequence}")
             }
-            Self::HeartbeatResponse { term, read_sequence } => {
+            Self::HeartbeatResponse { term, read_sequence, .. } => {
                 write!(formatter, "HeartbeatResponse term={term} read={read_sequence}")
             }
             Self::TimeoutNow { term } => write!(formatter, "TimeoutNow term={term}"),

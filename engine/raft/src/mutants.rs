@@ -54,6 +54,10 @@ mutants! {
     ReadBeforeOwnCommit, "read-before-own-commit", "a new leader reads before it committed anything (etcd #7331)";
     ReadWithoutQuorum, "read-without-quorum", "a leader reads without asking anybody (thesis 6.4)";
     ReadBeforeApply, "read-before-apply", "a confirmed read does not wait for the apply (thesis 6.4)";
+    LeaseKeptInTransfer, "lease-kept-in-transfer", "a lease is held while leadership is handed over (thesis 6.4.1)";
+    LeaseWithoutDrift, "lease-without-drift", "a lease is not shortened by the drift of clocks (thesis 6.4.1)";
+    LeaseIgnoresPauses, "lease-ignores-pauses", "a lease is counted in ticks, which stand still while a process is paused";
+    FollowerReadBeforeApply, "follower-read-before-apply", "a follower answers before it applied the index it was told (thesis 6.4)";
     StalledLeaderStays, "stalled-leader-stays", "a leader whose disk hangs goes on leading (etcd #15247)";
     ReplyByIndexAlone, "reply-by-index-alone", "a reply goes to whoever waits at the index, whatever the term";
     RetryAppliedTwice, "retry-applied-twice", "sessions are not looked up: a retry is applied again (thesis 6.3)";

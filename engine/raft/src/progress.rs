@@ -23,6 +23,7 @@
 use crate::{
     config::Config,
     ids::{Index, NodeId, Term},
+    lease::Heard,
     log::LogTerms,
     message::{AppendResult, Message},
     ready::ProgressState,
@@ -39,6 +40,8 @@ pub(crate) struct Progress {
     pub(crate) state: ProgressState,
     /// Highest read round answered.
     pub(crate) read_sequence: u64,
+    /// The latest heartbeat it answered.
+    pub(crate) heard: Heard,
     /// When it was last heard.
     pub(crate) heard_tick: u64,
     /// Probe: a message is out, wait.
@@ -67,6 +70,7 @@ impl Progress {
             next_index,
             state: ProgressState::Probe,
             read_sequence: 0,
+            heard: Heard::default(),
             heard_tick: now,
             waiting: false,
             retry_tick: now,

@@ -12,7 +12,7 @@
 //! committed entry of its own term takes no reads (etcd #7331); at most `READ_ROUNDS_MAX` rounds are on the way, the
 //! open one waits and gathers.
 //!
-//! Deliberately absent: leases, and the reads themselves.
+//! Deliberately absent: leases (`lease.rs`), and the reads themselves.
 
 use crate::{
     core::{Leader, RaftCore, RoleState},

@@ -11,6 +11,7 @@
 use crate::{
     core::{RaftCore, RoleState},
     ids::{Index, NodeId, Term},
+    lease::Heard,
     message::{AppendResult, Message},
     mutants::{Mutant, is_active},
     progress::Outlook,
@@ -50,16 +51,16 @@ impl RaftCore {
 
     /// Heartbeats that are due, and whatever the windows of the followers take.
     pub(crate) fn send_to_peers(&mut self) {
-        let term = self.hard_state.current_term;
+        let (term, clock_us) = (self.hard_state.current_term, self.lease_clock_us());
         let RoleState::Leader(leader) = &mut self.role else { return };
         let messages = &mut self.outbox.messages;
         if leader.heartbeat_due {
             leader.heartbeat_due = false;
             leader.heartbeat_elapsed = 0;
-            let read_sequence = leader.reads.closed_sequence;
+            let (read_sequence, sent_us) = (leader.reads.closed_sequence, clock_us);
             for peer in &leader.peers {
                 let leader_commit = self.commit_index.min(peer.match_index);
-                messages.push((peer.id, Message::Heartbeat { term, leader_commit, read_sequence }));
+                messages.push((peer.id, Message::Heartbeat { term, leader_commit, read_sequence, sent_us }));
             }
         }
         let (config, log) = (&*self.config, &self.log);
@@ -101,11 +102,11 @@ impl RaftCore {
         }
     }
 
-    pub(crate) fn step_heartbeat_response(&mut self, from: NodeId, term: Term, read_sequence: u64) {
+    pub(crate) fn step_heartbeat_response(&mut self, from: NodeId, term: Term, read_sequence: u64, heard: Heard) {
         if term > self.hard_state.current_term {
             return self.become_follower(term, None);
         }
-        let now = self.now;
+        let (now, clock_us) = (self.now, self.lease_clock_us());
         let RoleState::Leader(leader) = &mut self.role else { return };
         let Some(peer) = leader.peers.iter_mut().find(|peer| peer.id == from) else { return };
         if term < self.hard_state.current_term {
@@ -113,6 +114,9 @@ impl RaftCore {
         }
         peer.heard_tick = now;
         peer.answered_heartbeat(now);
+        if heard.sent_us > peer.heard.sent_us && heard.sent_us <= clock_us {
+            peer.heard = heard;
+        }
         if read_sequence > peer.read_sequence && read_sequence <= leader.reads.closed_sequence {
             peer.read_sequence = read_sequence;
             self.confirm_reads();

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Relations: in a transfer the leader stays leader, with all its duties, until it hears of a higher term; one transfer at
-//! a time; it ends with everything that was proposed here committed, so that nobody's outcome becomes unknown by it.
+//! a time; there is no lease in one, nor later in a term in which `TimeoutNow` left; it ends with everything that was proposed here committed, so that nobody's outcome becomes unknown by it.
 //! `TimeoutNow` promises nothing: whoever gets it needs the votes of a quorum like anyone else.
 //!
 //! Deliberately absent: the choice of the target.
@@ -87,6 +87,7 @@ impl RaftCore {
         let Some(transfer) = leader.transfer.as_mut().filter(|transfer| !transfer.sent) else { return };
         if leader.peers.iter().any(|peer| peer.id == transfer.to && peer.match_index == last_index) {
             transfer.sent = true;
+            leader.timeout_now_sent = true;
             self.outbox.messages.push((transfer.to, Message::TimeoutNow { term }));
         }
     }

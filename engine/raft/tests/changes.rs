@@ -110,7 +110,9 @@ fn a_snapshot_of_a_leader_that_was_deposed_meanwhile_is_taken_all_the_same() {
     entries(&mut cluster, 1, 8);
     let (last, membership) = (cluster.core(1).last(), cluster.core(1).membership().clone());
     cluster.start(NodeId(3));
-    cluster.core(3).step(NodeId(2), Message::Heartbeat { term: term + 1, leader_commit: 0, read_sequence: 0 });
+    cluster
+        .core(3)
+        .step(NodeId(2), Message::Heartbeat { term: term + 1, leader_commit: 0, read_sequence: 0, sent_us: 0 });
     cluster.run(NodeId(3));
     assert!(!cluster.core(3).covers(last));
     let outcome = cluster.core(3).install_snapshot(NodeId(1), term, last, membership);
@@ -234,6 +236,7 @@ fn changes_that_skip_the_joint_step_or_come_before_an_own_commit_are_refused() {
     assert_eq!(cluster.change(1, two.clone()), Err(ChangeError::NotAllowed));
     assert_eq!(cluster.change(2, two), Err(ChangeError::NotLeader { leader: Some(NodeId(1)) }));
     cluster.crash(NodeId(1), 0);
+    (0..10).for_each(|_| cluster.tick(NodeId(2)));
     (0..12).for_each(|_| cluster.tick(NodeId(3)));
     cluster.campaign(2);
     for _ in 0..50 {

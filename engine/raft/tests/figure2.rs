@@ -181,7 +181,7 @@ fn all_servers_apply_what_is_committed_in_order() {
 fn all_servers_take_a_higher_term_and_become_followers() {
     let higher = [
         heartbeat(9, 0, 0),
-        Message::HeartbeatResponse { term: 9, read_sequence: 0 },
+        Message::HeartbeatResponse { term: 9, read_sequence: 0, sent_us: 0, shield_us: 0 },
         Message::AppendEntries { term: 9, prev: EntryId::ZERO, leader_commit: 0, count: 0 },
         Message::AppendEntriesResponse { term: 9, result: AppendResult::Accepted { match_index: 1 } },
         Message::RequestVoteResponse { term: 9, granted: false },

@@ -70,13 +70,13 @@ fn a_leader_that_lacks_what_is_compacted_asks_for_a_snapshot_once_per_attempt() 
     let ready = solo.ready();
     assert_eq!((ready.snapshots.clone(), appends(2, &ready)), (vec![NodeId(2)], vec![]));
     solo.step(2, Message::AppendEntriesResponse { term: 6, result: rejected(10, 0, 0, 0) });
-    solo.step(2, Message::HeartbeatResponse { term: 6, read_sequence: 0 });
+    solo.step(2, Message::HeartbeatResponse { term: 6, read_sequence: 0, sent_us: 0, shield_us: 0 });
     let ready = solo.ready();
     assert!(ready.snapshots.is_empty() && appends(2, &ready).is_empty(), "it is on its way");
     solo.core.snapshot_failed(NodeId(2));
     assert!(solo.ready().snapshots.is_empty(), "not before it is heard again");
     solo.tick(1);
-    solo.step(2, Message::HeartbeatResponse { term: 6, read_sequence: 0 });
+    solo.step(2, Message::HeartbeatResponse { term: 6, read_sequence: 0, sent_us: 0, shield_us: 0 });
     assert_eq!(solo.ready().snapshots, [NodeId(2)]);
     solo.accepted(2, 10);
     assert_eq!(appends(2, &solo.ready()), [(id(3, 10), 2)], "it holds the base now");

@@ -84,6 +84,7 @@ fn a_candidate_asks_for_votes_only_when_its_own_vote_and_log_are_durable() {
     let mut solo = Solo::follower(3, 5, &[1]);
     let _ = solo.append(2, 5, id(1, 1), 0, &[5]);
     solo.ready();
+    solo.tick(10);
     solo.core.campaign();
     solo.step(3, Message::PreVoteResponse { term: 6, granted: true });
     let ready = solo.ready();
@@ -306,6 +307,7 @@ fn restart_is_as_a_follower_that_serves_nothing() {
     assert_eq!((cluster.core(1).role(), cluster.core(1).commit_index()), (Role::Follower, 0));
     assert_eq!(cluster.core(1).read_index(), Err(ReadError::NotLeader { leader: None }));
     assert_eq!(cluster.core(1).propose(10), Err(ProposeError::NotLeader { leader: None }));
+    (0..10).for_each(|_| cluster.tick(NodeId(1)));
     cluster.elect(1);
     assert_eq!(cluster.core(1).commit_index(), 3, "its no-op commits what was there");
 }
@@ -359,7 +361,7 @@ fn etcd_20418_late_answers_of_an_old_round_confirm_no_later_one() {
     answer(&mut solo, 3, first.sequence);
     answer(&mut solo, 2, first.sequence);
     assert!(solo.ready().reads.is_empty(), "neither a late answer nor a repeated one");
-    solo.step(2, Message::HeartbeatResponse { term: 4, read_sequence: second.sequence });
+    solo.step(2, Message::HeartbeatResponse { term: 4, read_sequence: second.sequence, sent_us: 0, shield_us: 0 });
     answer(&mut solo, 3, second.sequence + 1);
     answer(&mut solo, 3, u64::MAX);
     answer(&mut solo, 9, second.sequence);
@@ -374,7 +376,11 @@ fn a_heartbeat_of_a_past_term_confirms_nothing_in_this_one() {
     let mut solo = Solo::new(3, 5, &[1]);
     solo.step(2, heartbeat(4, 0, 7));
     let answers = to(2, &solo.ready().messages);
-    assert_eq!(answers, [Message::HeartbeatResponse { term: 5, read_sequence: 0 }], "the term is told, no round");
+    assert_eq!(
+        answers,
+        [Message::HeartbeatResponse { term: 5, read_sequence: 0, sent_us: 0, shield_us: 0 }],
+        "the term is told, no round"
+    );
 }
 
 #[test]

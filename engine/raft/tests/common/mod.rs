@@ -226,7 +226,10 @@ impl Cluster {
             assert_eq!(log.push(EntryMeta { term: entry.id.term, length: entry.length }), entry.id);
         }
         let config = node.config.validate().expect("a valid configuration");
-        node.core = Some(RaftCore::new(config, memberships, hard_state, log));
+        let core = node.core.insert(RaftCore::new(config, memberships, hard_state, log));
+        if hard_state.current_term > 0 {
+            core.restarted();
+        }
         node.entries = entries;
         node.base = base;
         node.applied = base.index;

@@ -143,7 +143,7 @@ impl Solo {
 }
 
 pub fn heartbeat(term: Term, leader_commit: u64, read_sequence: u64) -> Message {
-    Message::Heartbeat { term, leader_commit, read_sequence }
+    Message::Heartbeat { term, leader_commit, read_sequence, sent_us: 0 }
 }
 
 /// The messages to one node.
@@ -177,7 +177,7 @@ pub fn rejected(prev_index: u64, conflict_term: u64, conflict_first_index: u64, 
 /// A follower answers a heartbeat.
 pub fn answer(solo: &mut Solo, from: u64, read_sequence: u64) {
     let term = solo.core.term();
-    solo.step(from, Message::HeartbeatResponse { term, read_sequence });
+    solo.step(from, Message::HeartbeatResponse { term, read_sequence, sent_us: 0, shield_us: 0 });
 }
 
 /// The `AppendEntries` to one node: (prev, count).

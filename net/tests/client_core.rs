@@ -430,6 +430,54 @@ fn stale_reads_go_to_any_node() {
     assert_eq!(nodes.len(), 3);
 }
 
+/// Submits a read of "a" and lets it end.
+fn read(world: &mut World, tag: u64, consistency: Consistency, max_staleness_ms: u32) {
+    let operation = [OperationRef::Get { key: b"a" }];
+    let submission = Submission { consistency, max_staleness_ms, ..Submission::new(tag, &operation) };
+    world.core.submit(&submission, world.now_us).unwrap();
+    world.settle();
+}
+
+#[test]
+fn follower_reads_go_to_any_node_and_lease_reads_to_the_leader() {
+    let mut world = World::new(1, 1, options());
+    world.get(0, "a");
+    world.settle();
+    (1..=9).for_each(|tag| read(&mut world, tag, Consistency::Follower, 0));
+    let nodes: BTreeSet<_> = world.cluster.received.iter().map(|received| received.node).collect();
+    assert_eq!(nodes.len(), 3);
+    world.cluster.received.clear();
+    (10..=19).for_each(|tag| read(&mut world, tag, Consistency::Lease, 0));
+    assert!(world.cluster.received.iter().all(|received| received.node == world.cluster.leaders[0]));
+    assert_eq!(world.ended.len(), 20);
+}
+
+#[test]
+fn the_bound_of_a_stale_read_travels_and_others_have_none() {
+    let mut world = World::new(1, 1, options());
+    world.get(0, "a");
+    read(&mut world, 1, Consistency::Stale, 250);
+    read(&mut world, 2, Consistency::Follower, 250);
+    let asked: Vec<_> = world.cluster.received.iter().map(|received| received.request.sequence).collect();
+    assert_eq!(asked, [0, 250, 0]);
+}
+
+#[test]
+fn a_replica_that_cannot_tell_how_old_it_is_sends_nobody_away_but_to_the_leader() {
+    let mut world = World::new(1, 1, options());
+    world.get(0, "a");
+    world.settle();
+    for (tag, consistency) in (1..).zip([Consistency::Follower, Consistency::Stale].repeat(3)) {
+        world.cluster.received.clear();
+        let message = String::from("no");
+        world.cluster.script.push_back(Verdict::Answer(Outcome::Unavailable { message }));
+        read(&mut world, tag, consistency, 10);
+        let asked: Vec<_> = world.cluster.received.iter().map(|received| received.node).collect();
+        assert_eq!(asked[1..], [world.cluster.leaders[0]], "at once, without a pause");
+        assert!(world.results()[&tag].is_ok());
+    }
+}
+
 #[test]
 fn status_of_any_shard() {
     let mut world = World::new(4, 2, options());

@@ -74,6 +74,38 @@ fn requests() {
         ",
         |out| _ = get.append_frame(out, 1),
     );
+    let get = |consistency| Request { consistency, ..request(vec![Operation::Get { key: key() }]) };
+    check(
+        "lease get",
+        r"
+            5252 01 04 3e000000 00000000 01000000 21477bdb d487f40d
+            6b657901fcffffff03000000000000000000000000000000000000000011000000000000002200000000000000210000
+            000000000002cdffffff01000000
+        ",
+        |out| _ = get(Consistency::Lease).append_frame(out, 1),
+    );
+    check(
+        "follower get",
+        r"
+            5252 01 04 3e000000 00000000 01000000 6991452f b1bf263d
+            6b657901fcffffff03000000000000000000000000000000000000000011000000000000002200000000000000210000
+            000000000003cdffffff01000000
+        ",
+        |out| _ = get(Consistency::Follower).append_frame(out, 1),
+    );
+    let bounded = Request { client: 0, sequence: 250, acknowledged: 0, ..get(Consistency::Stale) };
+    check(
+        "stale get, at most 250 ms old",
+        r"
+            5252 01 04 3e000000 00000000 01000000 715096c6 bd1e715f
+            6b657901fcffffff0300000000000000000000000000000000000000000000000000000000fa00000000000000000000
+            000000000001cdffffff01000000
+        ",
+        |out| _ = bounded.append_frame(out, 1),
+    );
+    let mut archive = Vec::new();
+    bounded.append_to(&mut archive);
+    assert_eq!(wire::view_request(&archive).unwrap().max_staleness_ms(), Some(250));
     let several = request(vec![
         Operation::Delete { key: key() },
         Operation::CompareAndSet { key: key(), expected: None, value: b"1".to_vec() },
@@ -313,18 +345,40 @@ fn replication() {
         (
             "heartbeat",
             r"
-            5252 01 06 2d000000 00000000 00000000 725a56ca b485d1f0
-            030000000400000000000000070500000000000000060000000000000000000000000000000000000000000000
+            5252 01 06 2d000000 00000000 00000000 6a96aa1f 87431a74
+            030000000400000000000000070500000000000000060000000000000007000000000000000000000000000000
         ",
-            PeerBody::Heartbeat { leader_commit: 5, read_sequence: 6 },
+            PeerBody::Heartbeat { leader_commit: 5, read_sequence: 6, sent_us: 7 },
         ),
         (
             "heartbeat response",
             r"
-            5252 01 06 2d000000 00000000 00000000 be2c7b46 909c8173
-            030000000400000000000000080600000000000000000000000000000000000000000000000000000000000000
+            5252 01 06 2d000000 00000000 00000000 20d545e6 167d2eac
+            030000000400000000000000080600000000000000070000000000000008000000000000000000000000000000
         ",
-            PeerBody::HeartbeatResponse { read_sequence: 6 },
+            PeerBody::HeartbeatResponse { read_sequence: 6, sent_us: 7, shield_us: 8 },
+        ),
+    ]);
+}
+
+#[test]
+fn questions_of_followers() {
+    check_peer_messages(vec![
+        (
+            "read index",
+            r"
+            5252 01 06 2d000000 00000000 00000000 8a1f7627 4a64bb1e
+            0300000004000000000000000a0500000000000000060000000000000000000000000000000000000000000000
+        ",
+            PeerBody::ReadIndex { incarnation: 5, question: 6 },
+        ),
+        (
+            "read index response",
+            r"
+            5252 01 06 2d000000 00000000 00000000 9a858fe1 eb076454
+            0300000004000000000000000b0500000000000000060000000000000007000000000000000100000000000000
+        ",
+            PeerBody::ReadIndexResponse { incarnation: 5, question: 6, index: 7, confirmed: true },
         ),
     ]);
 }
@@ -393,8 +447,8 @@ fn handshake() {
     check(
         "hello",
         r"
-            5252 01 01 2f000000 00000000 00000000 f0a459cc a8352c93
-            636c75737465722d69642d31362d62790200000200000000000000030004000000000000000300efcdab8967452301
+            5252 01 01 2f000000 00000000 00000000 7dc4feb4 8ba3eab2
+            636c75737465722d69642d31362d62790300000200000000000000030004000000000000000300efcdab8967452301
         ",
         |out| _ = hello.append_frame(out),
     );

@@ -69,6 +69,8 @@ pub struct Submission<'a> {
     pub operations: &'a [OperationRef<'a>],
     /// For requests that only read.
     pub consistency: Consistency,
+    /// How old what a stale read returns may be; 0: as old as it is.
+    pub max_staleness_ms: u32,
     /// When it ends at the latest; `None`: after the client's `request_timeout`.
     pub deadline_us: Option<u64>,
 }
@@ -77,7 +79,7 @@ impl<'a> Submission<'a> {
     /// Linearizable, with the client's timeout.
     #[must_use]
     pub fn new(tag: u64, operations: &'a [OperationRef<'a>]) -> Self {
-        Self { tag, operations, consistency: Consistency::Linearizable, deadline_us: None }
+        Self { tag, operations, consistency: Consistency::Linearizable, max_staleness_ms: 0, deadline_us: None }
     }
 }
 
@@ -263,7 +265,10 @@ impl Core {
         let index = self.take_slot(submission.tag, kind, deadline_us)?;
         let numbers = if known && kind == Kind::Write { self.numbers_at_once(group, now_us) } else { None };
         let (client, sequence, acknowledged) = numbers.map_or((0, 0, 0), |n| (n.client, n.sequence, n.acknowledged));
-        let request = RequestRef { client, sequence, acknowledged, consistency: submission.consistency, operations };
+        let consistency = submission.consistency;
+        let bounded = kind == Kind::ReplicaRead && consistency == Consistency::Stale;
+        let number = if bounded { u64::from(submission.max_staleness_ms) } else { sequence };
+        let request = RequestRef { client, sequence: number, acknowledged, consistency, operations };
         let slot = self.slab.get_mut(index);
         slot.group = group;
         slot.sequence = sequence;
@@ -316,8 +321,9 @@ impl Core {
             return Err(ClientError::Overloaded { what: "bytes in flight" });
         }
         match (class, submission.consistency) {
-            (RequestClass::Read, Consistency::Linearizable) => Ok(Kind::Read),
-            (RequestClass::Read, Consistency::Stale) => Ok(Kind::StaleRead),
+            (RequestClass::Read, Consistency::Linearizable | Consistency::Lease) => Ok(Kind::Read),
+            (RequestClass::Read, Consistency::Stale) if submission.max_staleness_ms == 0 => Ok(Kind::StaleRead),
+            (RequestClass::Read, Consistency::Stale | Consistency::Follower) => Ok(Kind::ReplicaRead),
             (RequestClass::Write, _) => Ok(Kind::Write),
             (RequestClass::OpenSession, _) => {
                 Err(ClientError::BadRequest { message: String::from("the client opens sessions itself") })

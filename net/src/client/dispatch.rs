@@ -61,7 +61,7 @@ impl Core {
         let numbered = kind != Kind::Write || slot.sequence != 0 || !self.options.sessions;
         let free = match kind {
             Kind::Status => true,
-            Kind::StaleRead => true,
+            Kind::StaleRead | Kind::ReplicaRead => true,
             Kind::Read => self.is_first(group, |state| state.reads, now_us),
             Kind::Write | Kind::OpenSession => self.is_first(group, |state| state.writes, now_us),
         };
@@ -88,7 +88,7 @@ impl Core {
         let (kind, group) = (slot.kind, slot.group as usize);
         let list = match kind {
             Kind::Status => &mut self.statuses,
-            Kind::Read | Kind::StaleRead => &mut self.routing.groups[group].reads,
+            Kind::Read | Kind::StaleRead | Kind::ReplicaRead => &mut self.routing.groups[group].reads,
             Kind::Write => &mut self.routing.groups[group].writes,
             Kind::OpenSession => &mut self.routing.groups[group].opening,
         };
@@ -108,7 +108,7 @@ impl Core {
             }
             Place::Waiting => match kind {
                 Kind::Status => &mut self.statuses,
-                Kind::Read | Kind::StaleRead => &mut self.routing.groups[group].reads,
+                Kind::Read | Kind::StaleRead | Kind::ReplicaRead => &mut self.routing.groups[group].reads,
                 Kind::Write => &mut self.routing.groups[group].writes,
                 Kind::OpenSession => &mut self.routing.groups[group].opening,
             },
@@ -210,7 +210,7 @@ impl Core {
                 let (node, shard) = slot.asked;
                 self.routing.find(node, shard)?
             }
-            Kind::StaleRead => {
+            Kind::StaleRead | Kind::ReplicaRead => {
                 self.stale_turn += 1;
                 let shard = self.routing.groups[slot.group as usize].shard;
                 let any = self.routing.endpoint_of(self.stale_turn % self.routing.nodes.len(), shard);

@@ -119,7 +119,7 @@ impl Core {
         let asked = self.connections[place as usize].endpoint as usize / usize::from(self.routing.shards);
         let state = &mut self.routing.groups[group as usize];
         state.attempts = 0;
-        if state.leader.is_none() && kind != Kind::StaleRead {
+        if state.leader.is_none() && !matches!(kind, Kind::StaleRead | Kind::ReplicaRead) {
             state.leader = Some(asked);
         }
         if sequence != 0 {
@@ -171,6 +171,11 @@ impl Core {
         let asked = self.connections[place as usize].endpoint;
         match reply.to_owned_reply().outcome {
             Outcome::Done(_) => {}
+            Outcome::NotLeader { .. } | Outcome::Unavailable { .. } if kind == Kind::ReplicaRead => {
+                // That replica cannot tell how old it is: the leader can.
+                self.slab.get_mut(index).kind = Kind::Read;
+                self.again(index);
+            }
             Outcome::NotLeader { leader, .. } => {
                 self.again(index);
                 self.redirect(group, asked, leader, now_us);

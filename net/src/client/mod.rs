@@ -29,6 +29,7 @@ mod connection;
 mod core;
 mod dispatch;
 mod incoming;
+mod operations;
 mod routing;
 mod session;
 mod slab;

@@ -20,8 +20,10 @@ const KEPT_BUFFER_BYTES_MAX: usize = 16 << 10;
 pub(super) enum Kind {
     /// Only gets.
     Read,
-    /// Only gets, any replica.
+    /// Only gets, any replica, however old.
     StaleRead,
+    /// Only gets, any replica that can tell how old it is; becomes a `Read` when the one that was asked cannot.
+    ReplicaRead,
     /// Anything that changes something.
     Write,
     /// The client's own: opens a session.

@@ -109,6 +109,7 @@ enum Command {
     Request {
         operations: Vec<Operation>,
         consistency: Consistency,
+        max_staleness_ms: u32,
         timeout: Option<Duration>,
         reply: oneshot::Sender<Outcome>,
     },
@@ -166,75 +167,6 @@ impl Client {
         Ok(Self { commands })
     }
 
-    /// Sets a key; whether it had a value.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn put(&self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Result<Answer<bool>, ClientError> {
-        let answer =
-            self.one(Operation::Put { key: key.into(), value: value.into() }, Consistency::Linearizable).await?;
-        match answer.value {
-            OperationResult::Put { replaced } => Ok(Answer { value: replaced, position: answer.position }),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Reads a key, at least as new as everything acknowledged before.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn get(&self, key: impl Into<Vec<u8>>) -> Result<Answer<Option<Vec<u8>>>, ClientError> {
-        self.read(key.into(), Consistency::Linearizable).await
-    }
-
-    /// Reads a key from any replica, as it has it.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn get_stale(&self, key: impl Into<Vec<u8>>) -> Result<Answer<Option<Vec<u8>>>, ClientError> {
-        self.read(key.into(), Consistency::Stale).await
-    }
-
-    async fn read(&self, key: Vec<u8>, consistency: Consistency) -> Result<Answer<Option<Vec<u8>>>, ClientError> {
-        let answer = self.one(Operation::Get { key }, consistency).await?;
-        match answer.value {
-            OperationResult::Value(value) => Ok(Answer { value, position: answer.position }),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Removes a key; whether it had a value.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn delete(&self, key: impl Into<Vec<u8>>) -> Result<Answer<bool>, ClientError> {
-        let answer = self.one(Operation::Delete { key: key.into() }, Consistency::Linearizable).await?;
-        match answer.value {
-            OperationResult::Deleted { existed } => Ok(Answer { value: existed, position: answer.position }),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Sets a key when its value is `expected` (`None`: absent); `Err` in the answer is the value found instead.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn compare_and_set(
-        &self,
-        key: impl Into<Vec<u8>>,
-        expected: Option<Vec<u8>>,
-        value: impl Into<Vec<u8>>,
-    ) -> Result<Answer<Result<(), Option<Vec<u8>>>>, ClientError> {
-        let operation = Operation::CompareAndSet { key: key.into(), expected, value: value.into() };
-        let answer = self.one(operation, Consistency::Linearizable).await?;
-        match answer.value {
-            OperationResult::Compared { swapped, current } => {
-                Ok(Answer { value: if swapped { Ok(()) } else { Err(current) }, position: answer.position })
-            }
-            other => Err(unexpected(&other)),
-        }
-    }
-
     /// Does several operations on keys of one group, all or nothing.
     ///
     /// # Errors
@@ -257,8 +189,18 @@ impl Client {
         consistency: Consistency,
         timeout: Option<Duration>,
     ) -> Result<Answer<Vec<OperationResult>>, ClientError> {
+        self.ask(operations, consistency, 0, timeout).await
+    }
+
+    pub(super) async fn ask(
+        &self,
+        operations: Vec<Operation>,
+        consistency: Consistency,
+        max_staleness_ms: u32,
+        timeout: Option<Duration>,
+    ) -> Result<Answer<Vec<OperationResult>>, ClientError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Request { operations, consistency, timeout, reply }).await?;
+        self.send(Command::Request { operations, consistency, max_staleness_ms, timeout, reply }).await?;
         match answer.await.map_err(|_| ClientError::Closed { outcome_unknown: true })?? {
             (position, Reply::Results(value)) => Ok(Answer { value, position }),
             (_, Reply::Status(_)) => Err(ClientError::BadRequest { message: String::from("answered with a status") }),
@@ -291,22 +233,6 @@ impl Client {
     async fn send(&self, command: Command) -> Result<(), ClientError> {
         self.commands.send(command).await.map_err(|_| ClientError::Closed { outcome_unknown: false })
     }
-
-    async fn one(
-        &self,
-        operation: Operation,
-        consistency: Consistency,
-    ) -> Result<Answer<OperationResult>, ClientError> {
-        let answer = self.request(vec![operation], consistency).await?;
-        let position = answer.position;
-        let first = answer.value.into_iter().next();
-        let message = || ClientError::BadRequest { message: String::from("answered without a result") };
-        Ok(Answer { value: first.ok_or_else(message)?, position })
-    }
-}
-
-fn unexpected(result: &OperationResult) -> ClientError {
-    ClientError::BadRequest { message: format!("answered another operation: {result:?}") }
 }
 
 /// A socket of the driver.
@@ -376,11 +302,12 @@ impl Driver {
         let tag = self.next_tag;
         self.next_tag += 1;
         let (submitted, reply) = match command {
-            Command::Request { operations, consistency, timeout, reply } => {
+            Command::Request { operations, consistency, max_staleness_ms, timeout, reply } => {
                 let operations: Vec<_> = operations.iter().map(Operation::as_operation_ref).collect();
                 let after_us = timeout.map(|timeout| u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX));
                 let deadline_us = after_us.map(|after_us| now_us.saturating_add(after_us));
-                let submission = Submission { tag, operations: &operations, consistency, deadline_us };
+                let submission =
+                    Submission { tag, operations: &operations, consistency, max_staleness_ms, deadline_us };
                 (self.core.submit(&submission, now_us), reply)
             }
             Command::Status { node, shard, reply } => (self.core.submit_status(tag, node, shard, now_us), reply),

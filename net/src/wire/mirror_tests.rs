@@ -24,7 +24,12 @@ fn operation() -> impl Strategy<Value = Operation> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let consistency = prop_oneof![Just(Consistency::Linearizable), Just(Consistency::Stale)];
+    let consistency = prop_oneof![
+        Just(Consistency::Linearizable),
+        Just(Consistency::Stale),
+        Just(Consistency::Lease),
+        Just(Consistency::Follower)
+    ];
     (any::<(u64, u64, u64)>(), consistency, prop::collection::vec(operation(), 0..9)).prop_map(
         |((client, sequence, acknowledged), consistency, operations)| Request {
             client,

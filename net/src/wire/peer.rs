@@ -88,14 +88,38 @@ pub enum PeerBody {
         leader_commit: u64,
         /// The latest read round that was open.
         read_sequence: u64,
+        /// The leader's clock in microseconds, 0 = it has none.
+        sent_us: u64,
     },
     /// Answer to `Heartbeat`.
     HeartbeatResponse {
-        /// The sequence of the heartbeat.
+        /// The sequence of the heartbeat, 0 when it was of a past term.
         read_sequence: u64,
+        /// The time in the heartbeat, 0 when it was of a past term.
+        sent_us: u64,
+        /// So long, by its own clock, the follower votes for nobody since it heard the heartbeat.
+        shield_us: u64,
     },
     /// The leader wants the receiver to campaign at once (thesis 3.10).
     TimeoutNow,
+    /// How far must I have applied to answer reads of now? A question of a follower (thesis 6.4).
+    ReadIndex {
+        /// The run of the asking node's process.
+        incarnation: u64,
+        /// Number of the question in that run.
+        question: u64,
+    },
+    /// Answer to `ReadIndex`.
+    ReadIndexResponse {
+        /// As in the question.
+        incarnation: u64,
+        /// As in the question.
+        question: u64,
+        /// So far.
+        index: u64,
+        /// Whether `index` is one: a quorum confirmed that the sender leads. Otherwise it does not know.
+        confirmed: bool,
+    },
 }
 
 /// Bytes of the archive of any [`PeerMessage`].

@@ -29,8 +29,13 @@ pub enum Consistency {
     /// At least as new as everything acknowledged before the read was sent.
     #[default]
     Linearizable = 0,
-    /// Whatever the asked replica has applied.
+    /// What the asked replica has applied, however old it is, or as old as [`ArchivedRequest::max_staleness_ms`] allows.
     Stale = 1,
+    /// As `Linearizable`, and the leader may answer without asking anybody while it holds a lease. It relies on clocks
+    /// whose rates differ by less than the cluster is configured for.
+    Lease = 2,
+    /// As `Linearizable`, and any replica answers: it asks the leader how far it must have applied.
+    Follower = 3,
 }
 
 /// One operation, borrowed: the form that is encoded.
@@ -107,7 +112,8 @@ impl<'a> OperationRef<'a> {
 pub struct RequestRef<'a> {
     /// The session, 0 = none.
     pub client: u64,
-    /// Number of the request in its session, from 1.
+    /// Number of the request in its session, from 1. Of a stale read, which has none: how many milliseconds old what it
+    /// returns may be, 0 = any.
     pub sequence: u64,
     /// All sequences below are answered; the group may forget their replies.
     pub acknowledged: u64,
@@ -227,6 +233,8 @@ impl ArchivedConsistency {
         match self {
             Self::Linearizable => Consistency::Linearizable,
             Self::Stale => Consistency::Stale,
+            Self::Lease => Consistency::Lease,
+            Self::Follower => Consistency::Follower,
         }
     }
 }
@@ -249,6 +257,13 @@ impl ArchivedOperation {
 }
 
 impl ArchivedRequest {
+    /// How old what a stale read returns may be; `None`: as old as it is.
+    #[must_use]
+    pub fn max_staleness_ms(&self) -> Option<u64> {
+        let bounded = self.client.to_native() == 0 && self.consistency == ArchivedConsistency::Stale;
+        Some(self.sequence.to_native()).filter(|milliseconds| bounded && *milliseconds > 0)
+    }
+
     /// The operations with their bytes borrowed from the archive.
     #[inline]
     pub fn operations(&self) -> impl ExactSizeIterator<Item = OperationRef<'_>> {

@@ -12,7 +12,7 @@ use crate::frame::{self, FrameKind};
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// Version of everything inside frames. Both sides must speak the same.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// What the dialing side is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use ringraft_net::{
     handshake::{Acceptor, Identity},
     limits::Limits,
     slots,
-    wire::{self, NodeInfo, Operation, OperationResult, Outcome, Position, Reply, Request, Topology},
+    wire::{self, Consistency, NodeInfo, Operation, OperationResult, Outcome, Position, Reply, Request, Topology},
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -141,10 +141,11 @@ impl Cluster {
             Ok(group) => {
                 let home = slots::shard_of_group(group, self.topology.shards);
                 let leader = self.leaders[group as usize];
+                let follows = request.consistency == Consistency::Follower;
                 if home != shard {
                     let address = self.topology.nodes[(node - 1) as usize].addresses[usize::from(home)].clone();
                     Outcome::Moved { group, node, shard: home, address }
-                } else if leader != node && request.consistency == wire::Consistency::Linearizable {
+                } else if leader != node && request.consistency != Consistency::Stale && !follows {
                     Outcome::NotLeader { group, leader: (leader != 0).then_some(leader) }
                 } else {
                     return self.apply(group, request);

@@ -26,8 +26,12 @@ pub(crate) fn to_wire(group: GroupId, message: &Message) -> PeerMessage {
             result: AppendResult::Rejected { prev_index, conflict_term, conflict_first_index, last_index },
             ..
         } => PeerBody::AppendRejected { prev_index, conflict_term, conflict_first_index, last_index },
-        Message::Heartbeat { leader_commit, read_sequence, .. } => PeerBody::Heartbeat { leader_commit, read_sequence },
-        Message::HeartbeatResponse { read_sequence, .. } => PeerBody::HeartbeatResponse { read_sequence },
+        Message::Heartbeat { leader_commit, read_sequence, sent_us, .. } => {
+            PeerBody::Heartbeat { leader_commit, read_sequence, sent_us }
+        }
+        Message::HeartbeatResponse { read_sequence, sent_us, shield_us, .. } => {
+            PeerBody::HeartbeatResponse { read_sequence, sent_us, shield_us }
+        }
         Message::TimeoutNow { .. } => PeerBody::TimeoutNow,
     };
     PeerMessage { group: group.0, term: message.term(), body }
@@ -60,11 +64,14 @@ pub(crate) fn from_wire(message: &PeerMessage) -> Result<(GroupId, Message), Str
             let result = AppendResult::Rejected { prev_index, conflict_term, conflict_first_index, last_index };
             Message::AppendEntriesResponse { term, result }
         }
-        PeerBody::Heartbeat { leader_commit, read_sequence } => {
-            Message::Heartbeat { term, leader_commit, read_sequence }
+        PeerBody::Heartbeat { leader_commit, read_sequence, sent_us } => {
+            Message::Heartbeat { term, leader_commit, read_sequence, sent_us }
         }
-        PeerBody::HeartbeatResponse { read_sequence } => Message::HeartbeatResponse { term, read_sequence },
+        PeerBody::HeartbeatResponse { read_sequence, sent_us, shield_us } => {
+            Message::HeartbeatResponse { term, read_sequence, sent_us, shield_us }
+        }
         PeerBody::TimeoutNow => Message::TimeoutNow { term },
+        question => return Err(format!("{question:?} is not for the core")),
     };
     Ok((GroupId(message.group), message_of_core))
 }
@@ -102,8 +109,8 @@ mod tests {
             Message::AppendEntries { term: 4, prev: last, leader_commit: 6, count: 0 },
             Message::AppendEntriesResponse { term: 4, result: AppendResult::Accepted { match_index: 9 } },
             Message::AppendEntriesResponse { term: 4, result: rejected },
-            Message::Heartbeat { term: 4, leader_commit: 6, read_sequence: 11 },
-            Message::HeartbeatResponse { term: 4, read_sequence: 11 },
+            Message::Heartbeat { term: 4, leader_commit: 6, read_sequence: 11, sent_us: 12 },
+            Message::HeartbeatResponse { term: 4, read_sequence: 11, sent_us: 12, shield_us: 13 },
         ];
         for message in messages {
             assert_eq!(from_wire(&to_wire(GroupId(5), &message)), Ok((GroupId(5), message)));

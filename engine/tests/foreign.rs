@@ -46,6 +46,7 @@ fn shard(peers: &[u64]) -> Shard<MemDisk> {
         disk_stall_ticks: 20,
         digest_ticks: 3,
         snapshots: ringraft_engine::shard::SnapshotSettings::default(),
+        incarnation: 1,
         first_election_ticks: 2,
     };
     let consensus = ConsensusSettings {
@@ -57,6 +58,8 @@ fn shard(peers: &[u64]) -> Shard<MemDisk> {
         uncommitted_bytes_max: 16 << 10,
         entry_bytes_max: 1 << 10,
         catch_up_bytes: 1 << 10,
+        tick_us: 10_000,
+        lease_drift_percent: 100,
         seed: 1,
     };
     let disk = MemDisk::new(&wal_config(), 2);
@@ -112,7 +115,7 @@ fn bodies() -> Vec<(FrameKind, Vec<u8>)> {
         PeerBody::RequestVote { last_term: 9, last_index: 9, forced: false },
         PeerBody::RequestVote { last_term: 9, last_index: 9, forced: true },
         PeerBody::TimeoutNow,
-        PeerBody::Heartbeat { leader_commit: 2, read_sequence: 1 },
+        PeerBody::Heartbeat { leader_commit: 2, read_sequence: 1, sent_us: 9 },
     ];
     for body in bodies {
         let mut bytes = Vec::new();

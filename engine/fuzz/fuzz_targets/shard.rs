@@ -54,6 +54,7 @@ fn shard() -> Shard<MemDisk> {
         disk_stall_ticks: 20,
         digest_ticks: 3,
         snapshots: ringraft_engine::shard::SnapshotSettings::default(),
+        incarnation: 1,
         first_election_ticks: 2,
     };
     let consensus = ConsensusSettings {
@@ -65,6 +66,8 @@ fn shard() -> Shard<MemDisk> {
         uncommitted_bytes_max: 16 << 10,
         entry_bytes_max: 1 << 10,
         catch_up_bytes: 1 << 10,
+        tick_us: 10_000,
+        lease_drift_percent: 10,
         seed: 1,
     };
     let disk = MemDisk::new(&wal_config(), 2);
@@ -84,7 +87,8 @@ fn request(input: &mut Unstructured<'_>) -> Result<Request> {
             _ => Operation::Put { key, value: input.arbitrary()? },
         });
     }
-    let consistency = if input.arbitrary()? { Consistency::Linearizable } else { Consistency::Stale };
+    let kinds = [Consistency::Linearizable, Consistency::Stale, Consistency::Lease, Consistency::Follower];
+    let consistency = *input.choose(&kinds)?;
     let client = if input.arbitrary()? { 0 } else { input.int_in_range(0..=0x3_0001)? };
     Ok(Request {
         client,
@@ -126,7 +130,7 @@ fn peer_message(input: &mut Unstructured<'_>, count: Option<u32>) -> Result<Peer
     let prev = (number(input)?, number(input)?);
     let append =
         |leader_commit, count| PeerBody::AppendEntries { prev_term: prev.0, prev_index: prev.1, leader_commit, count };
-    let body = match (count, input.int_in_range(0..=9)?) {
+    let body = match (count, input.int_in_range(0..=11)?) {
         (Some(count), _) => append(number(input)?, count),
         (None, 0) => append(number(input)?, 0),
         (None, 1) => PeerBody::PreVote { last_term: prev.0, last_index: prev.1 },
@@ -140,9 +144,22 @@ fn peer_message(input: &mut Unstructured<'_>, count: Option<u32>) -> Result<Peer
             conflict_first_index: number(input)?,
             last_index: number(input)?,
         },
-        (None, 7) => PeerBody::Heartbeat { leader_commit: prev.1, read_sequence: number(input)? },
+        (None, 7) => {
+            let (read_sequence, sent_us) = (number(input)?, number(input)?);
+            PeerBody::Heartbeat { leader_commit: prev.1, read_sequence, sent_us }
+        }
         (None, 8) => PeerBody::TimeoutNow,
-        (None, _) => PeerBody::HeartbeatResponse { read_sequence: number(input)? },
+        (None, 9) => PeerBody::ReadIndex { incarnation: number(input)?, question: number(input)? },
+        (None, 10) => PeerBody::ReadIndexResponse {
+            incarnation: number(input)?,
+            question: number(input)?,
+            index: prev.1,
+            confirmed: input.arbitrary()?,
+        },
+        (None, _) => {
+            let (read_sequence, sent_us, shield_us) = (number(input)?, number(input)?, number(input)?);
+            PeerBody::HeartbeatResponse { read_sequence, sent_us, shield_us }
+        }
     };
     Ok(PeerMessage { group: input.int_in_range(0..=2)?, term: number(input)?, body })
 }

@@ -18,7 +18,7 @@ use declare::{help_text, is_shared, settings};
 pub use valid::ValidNodeConfig;
 pub(crate) use valid::digest_of;
 use values::SettingText;
-pub use values::{Address, ClusterId, Cpus, FlushMethod, LogLevel, Peers};
+pub use values::{Address, ClusterId, Cpus, FlushMethod, LogLevel, Peers, Switch};
 
 settings! {
     numbers {
@@ -36,6 +36,8 @@ settings! {
         election_ticks_min: u32 = 20, 2..=10_000, "ticks", "RINGRAFT_ELECTION_TICKS_MIN", own;
         /// Longest election timeout; at least 1.5 times election_ticks_min, and 4 more.
         election_ticks_max: u32 = 40, 6..=20_000, "ticks", "RINGRAFT_ELECTION_TICKS_MAX", own;
+        /// With lease_reads: clocks of two nodes differ in rate by so much at most; a lease is shorter by it.
+        lease_drift_percent: u32 = 10, 1..=90, "percent", "RINGRAFT_LEASE_DRIFT_PERCENT", own;
         /// Unit of direct writes to the log, a power of two; fixed when the node is created.
         block_bytes: u32 = 4_096, 512..=65_536, "bytes", "RINGRAFT_BLOCK_BYTES", own;
         /// Size of a file of the log; fixed when the node is created.
@@ -122,6 +124,8 @@ settings! {
         peers: Peers = "", "id=host:port,id=host:port,...", "RINGRAFT_PEERS", own;
         /// Address to listen on when it is not the one others reach this node by; shard s adds s to the port.
         listen: Option<Address> = "", "host:port or empty", "RINGRAFT_LISTEN", own;
+        /// Whether a leader that holds a lease answers reads that ask for it without asking a majority; relies on clocks that differ by less than lease_drift_percent and go on in every pause. Lower tick_ms or election_ticks_min only with leases off on all nodes.
+        lease_reads: Switch = "off", "off or on", "RINGRAFT_LEASE_READS", own;
         /// How a batch is made durable; auto measures both at start.
         flush_method: FlushMethod = "auto", "auto, fdatasync or dsync", "RINGRAFT_FLUSH_METHOD", own;
         /// Core of each shard.

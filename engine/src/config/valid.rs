@@ -10,7 +10,7 @@ use ringraft_net::slots::SLOTS;
 use ringraft_raft::{GroupId, NodeId};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{ConfigError, NodeConfig, SETTINGS};
+use super::{ConfigError, NodeConfig, SETTINGS, Switch};
 use crate::limits::Limits;
 use crate::shard::SnapshotSettings;
 use crate::snapshot::ChunkBytes;
@@ -248,6 +248,12 @@ impl ValidNodeConfig {
         }
     }
 
+    /// The drift that leases allow for; 100: there are none.
+    #[must_use]
+    pub fn lease_drift_percent(&self) -> u32 {
+        if self.lease_reads == Switch::On { self.lease_drift_percent } else { 100 }
+    }
+
     fn raft_config(&self, group: GroupId) -> ringraft_raft::Config {
         ringraft_raft::Config {
             election_ticks_min: self.election_ticks_min,
@@ -256,6 +262,8 @@ impl ValidNodeConfig {
             append_bytes_max: self.append_bytes_max,
             inflight_bytes_max: self.inflight_bytes_max.max(u64::from(self.append_bytes_max)),
             uncommitted_bytes_max: self.uncommitted_bytes_max,
+            tick_us: self.tick_ms * 1_000,
+            lease_drift_percent: self.lease_drift_percent(),
             ..ringraft_raft::Config::new(self.node(), self.cluster_digest() ^ u64::from(group.0))
         }
     }

@@ -189,6 +189,30 @@ impl SettingText for FlushMethod {
     }
 }
 
+/// Whether something is allowed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Switch {
+    /// It is not.
+    #[default]
+    Off,
+    /// It is.
+    On,
+}
+
+impl SettingText for Switch {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            "on" => Ok(Self::On),
+            _ => Err(String::from("it is neither `on` nor `off`")),
+        }
+    }
+
+    fn show(&self) -> String {
+        String::from(if *self == Self::On { "on" } else { "off" })
+    }
+}
+
 /// The core of each shard; empty: the kernel chooses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cpus(pub Vec<u16>);

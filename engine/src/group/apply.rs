@@ -150,6 +150,7 @@ impl Group {
     }
 
     pub(super) fn fail_reads<D: Disk>(&mut self, io: &mut Io<D>) {
+        self.refuse_questions(io);
         while let Some(round) = self.reads.take_any() {
             for (asker, _) in round.requests() {
                 self.reply_not_leader(asker, io);

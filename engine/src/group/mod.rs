@@ -11,6 +11,7 @@ pub(crate) mod digests;
 pub(crate) mod membership;
 pub(crate) mod ordering;
 pub(crate) mod proposals;
+pub(crate) mod questions;
 pub(crate) mod reads;
 pub(crate) mod replicate;
 pub(crate) mod snapshots;
@@ -31,6 +32,7 @@ use self::digests::Digests;
 use self::membership::Drive;
 use self::ordering::Input;
 use self::proposals::{Proposal, Proposals};
+use self::questions::Questions;
 use self::reads::Reads;
 use self::replicate::Follower;
 use self::snapshots::Snapshots;
@@ -62,6 +64,7 @@ pub(crate) struct Group {
     proposals: Proposals,
     waiters: Waiters,
     reads: Reads,
+    questions: Questions,
     after_flush: VecDeque<AfterFlush>,
     /// The WAL batch of this group's newest record.
     flush_mark: u64,
@@ -101,6 +104,7 @@ impl Group {
         limits: Limits,
         snapshots: Snapshots,
         consensus: &ConsensusSettings,
+        incarnation: u64,
     ) -> Self {
         Self {
             id,
@@ -112,6 +116,7 @@ impl Group {
             proposals: Proposals::default(),
             waiters: Waiters::default(),
             reads: Reads::default(),
+            questions: Questions::new(incarnation),
             after_flush: VecDeque::new(),
             flush_mark: 0,
             followers: Vec::new(),
@@ -168,7 +173,7 @@ impl Group {
 
     /// Requests and reads that wait here.
     pub(crate) fn waiting(&self) -> usize {
-        self.proposals.len() + self.waiters.len() + self.reads.len()
+        self.proposals.len() + self.waiters.len() + self.reads.len() + self.questions.len()
     }
 
     /// One tick of the core's logical clock.
@@ -204,6 +209,7 @@ impl Group {
         self.drop_backlog(peer);
         self.stop_sending_to(peer, io);
         self.core.unreachable(peer);
+        self.leader_unreachable(peer, io);
         self.advance(Input::Nothing, io);
     }
 
@@ -324,9 +330,20 @@ impl Group {
 
     /// Sends the heartbeats of the reads that gathered in this turn.
     pub(crate) fn confirm_reads<D: Disk>(&mut self, io: &mut Io<D>) {
-        if self.reads.len() > 0 {
+        if self.reads.len() > 0 || self.questions.holds_any() {
             self.advance(Input::Nothing, io);
         }
+    }
+
+    /// A linearizable read that a leader with a lease answers at once.
+    pub(crate) fn read_leased<D: Disk>(&mut self, request: &[u8], asker: Asker, io: &mut Io<D>) {
+        self.core.observe_time(io.now_us);
+        let applied = self.machine.last_applied() >= self.core.commit_index();
+        if applied && self.core.holds_lease() {
+            io.counters.lease_reads += 1;
+            return self.answer_read(request, asker, io);
+        }
+        self.read(request, asker, io);
     }
 
     /// A read of whatever this replica has applied.

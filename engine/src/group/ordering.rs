@@ -37,6 +37,7 @@ impl Group {
         if let Input::Membership(membership) = input {
             self.persist_membership(membership, io);
         }
+        self.core.observe_time(io.now_us);
         let mut ready = std::mem::take(&mut self.ready);
         self.core.ready(&mut ready);
 
@@ -67,12 +68,15 @@ impl Group {
         self.apply_committed(io);
         for read in ready.reads.drain(..) {
             self.reads.confirm(read.context, read.index);
+            self.answer_questions(read, io);
         }
         self.serve_reads(io); // what is confirmed in this very output stays valid
         if ready.reads_failed {
             self.fail_reads(io);
         }
+        self.serve_questions(io);
         if let Some((role, _, _)) = ready.role {
+            self.fail_questions(io); // the leader may be another
             self.on_role(role, io);
         }
         self.settle_transfer(io);

@@ -1,6 +1,6 @@
 //! Linearizable reads that wait: for a majority to confirm the leader, then for the state machine to catch up.
 //!
-//! Off the data path of writes. Thesis 6.4, ReadIndex.
+//! Off the data path of writes. Thesis 6.4, ReadIndex. `questions.rs` keeps reads of followers in the same way.
 //! A round gathers every read of one turn under one context, so that one exchange of heartbeats serves them all.
 //! Invariants: rounds are ordered by context; a round is served only when it is confirmed and
 //! `last_applied >= index`; when leadership is lost every round fails (a read is always safe to ask again).
@@ -84,6 +84,18 @@ impl Reads {
             return None;
         }
         let round = self.rounds.pop_front()?;
+        self.waiting -= round.len();
+        Some(round)
+    }
+
+    /// Whether reads wait under the context.
+    pub(crate) fn has(&self, context: ReadContext) -> bool {
+        self.rounds.back().is_some_and(|round| round.context == context)
+    }
+
+    /// The newest round that is not confirmed: for failing all of them.
+    pub(crate) fn take_unconfirmed(&mut self) -> Option<Round> {
+        let round = self.rounds.pop_back_if(|round| round.index.is_none())?;
         self.waiting -= round.len();
         Some(round)
     }

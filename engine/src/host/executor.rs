@@ -18,6 +18,7 @@ use ringraft_raft::NodeId;
 use ringraft_wal::glommio::{Completions, GlommioDisk};
 use tracing::{info, warn};
 
+use super::clock::now_us;
 use super::peer::Sender;
 use super::signal::Signal;
 use crate::shard::Shard;
@@ -74,6 +75,7 @@ impl Host {
             self.counter.fetch_add(1, Ordering::Relaxed);
             let again = {
                 let mut shard = self.shard.borrow_mut();
+                shard.observe_time(now_us());
                 while let Some(completion) = self.completions.pop() {
                     shard.disk_done(completion);
                 }
@@ -181,7 +183,11 @@ impl Host {
         self.register(id, Some(Rc::clone(&connection)));
         glommio::spawn_local(Rc::clone(&self).write_client(Rc::clone(&connection), Rc::clone(&closed))).detach();
         loop {
-            let taken = self.shard.borrow_mut().client_bytes(id, &mut buffer);
+            let taken = {
+                let mut shard = self.shard.borrow_mut();
+                shard.observe_time(now_us()); // after the bytes came: leases are counted up to here
+                shard.client_bytes(id, &mut buffer)
+            };
             self.work.raise();
             if let Err(reason) = taken {
                 info!(reason, "a client connection was closed");
@@ -211,7 +217,11 @@ impl Host {
     /// Takes the frames of an accepted peer link until it ends.
     pub(super) async fn serve_peer(self: Rc<Self>, node: NodeId, stream: Link, mut buffer: ReceiveBuffer) {
         loop {
-            let taken = self.shard.borrow_mut().peer_bytes(node, buffer.filled());
+            let taken = {
+                let mut shard = self.shard.borrow_mut();
+                shard.observe_time(now_us());
+                shard.peer_bytes(node, buffer.filled())
+            };
             self.work.raise();
             match taken {
                 Ok(taken) => buffer.consume(taken),
@@ -234,7 +244,11 @@ impl Host {
         loop {
             sleep(tick).await;
             self.counter.fetch_add(1, Ordering::Relaxed);
-            self.shard.borrow_mut().tick();
+            {
+                let mut shard = self.shard.borrow_mut();
+                shard.observe_time(now_us());
+                shard.tick(); // once, however late: see `Shard::tick`
+            }
             self.work.raise();
             if stop.load(Ordering::Relaxed) {
                 self.stopping.set(true);

@@ -11,6 +11,7 @@
 //! `engine/tests/executor_stress.rs` runs an executor built by [`executor_builder`] under CPU contention.
 
 mod accept;
+mod clock;
 mod executor;
 mod load;
 mod peer;

@@ -20,6 +20,7 @@ use ringraft_wal::glommio::{Completions, FlushMethod, OpenError, Opened};
 use tracing::{error, info};
 
 use super::accept::{self, Local};
+use super::clock;
 use super::executor::Host;
 use super::load;
 use super::peer::Sender;
@@ -180,6 +181,7 @@ fn restore(
         disk_stall_ticks: config.ticks(config.disk_stall_ms),
         digest_ticks: config.ticks(config.digest_ms),
         snapshots: config.snapshots(),
+        incarnation: clock::incarnation(),
         first_election_ticks: FIRST_ELECTION_TICKS,
     };
     let consensus = ConsensusSettings {
@@ -191,6 +193,8 @@ fn restore(
         uncommitted_bytes_max: config.uncommitted_bytes_max,
         entry_bytes_max: config.entry_bytes_max as usize,
         catch_up_bytes: config.catch_up_bytes,
+        tick_us: config.tick_ms * 1_000,
+        lease_drift_percent: config.lease_drift_percent(),
         seed: config.cluster_digest() ^ config.id.wrapping_mul(0x9E37_79B9_7F4A_7C15),
     };
     Shard::restore(settings, &consensus, limits, config.wal(shard), (opened.recovered, loaded), opened.disk)

@@ -56,10 +56,16 @@ impl<D: Disk> Shard<D> {
             return Err(Outcome::Overloaded { retry_after_us: RETRY_AFTER_US });
         }
         match class {
-            RequestClass::Read if request.consistency.to_native() == Consistency::Stale => {
-                replica.read_stale(parsed.head, asker, &mut self.io);
+            RequestClass::Read => {
+                let io = &mut self.io;
+                match (request.consistency.to_native(), request.max_staleness_ms()) {
+                    (Consistency::Linearizable, _) => replica.read(parsed.head, asker, io),
+                    (Consistency::Lease, _) => replica.read_leased(parsed.head, asker, io),
+                    (Consistency::Follower, _) => replica.read_here(parsed.head, asker, io),
+                    (Consistency::Stale, None) => replica.read_stale(parsed.head, asker, io),
+                    (Consistency::Stale, Some(bound_ms)) => replica.read_bounded(parsed.head, bound_ms, asker, io),
+                }
             }
-            RequestClass::Read => replica.read(parsed.head, asker, &mut self.io),
             RequestClass::Write | RequestClass::OpenSession => {
                 if !replica.is_leader() {
                     let leader = replica.leader().map(|node| node.0);

@@ -71,6 +71,10 @@ pub struct Counters {
     pub requests_proposed: u64,
     /// Reads answered.
     pub reads: u64,
+    /// Of these, reads a leader answered by its lease.
+    pub lease_reads: u64,
+    /// Of these, reads a replica answered after asking its leader.
+    pub follower_reads: u64,
     /// Replies sent to clients.
     pub replies: u64,
     /// Requests refused because a bound was reached.
@@ -116,6 +120,8 @@ pub(crate) struct Io<D: Disk> {
     pub(crate) counters: Counters,
     pub(crate) snapshots: Budget,
     pub(crate) fatal: Option<Fatal>,
+    /// The host's clock, when it showed it last; 0: it has none.
+    pub(crate) now_us: u64,
     /// A slice of work ended before the work did: the host gives another turn soon.
     pub(crate) more_work: bool,
 }

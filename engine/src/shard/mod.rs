@@ -3,7 +3,7 @@
 //! Data path 2/9 (router) and 3/9 (admission).
 //! The host hands it events (`tick`, bytes of a client or peer, a finished disk operation), calls [`Shard::turn`] when
 //! the events at hand are in, then moves the outgoing bytes. Two hosts drive it: glommio in production, the simulator.
-//! Invariants: it never waits, never looks at a clock and never blocks; its memory is bounded by its limits;
+//! Invariants: it never waits, never looks at a clock (it is told the time) and never blocks; its memory is bounded by its limits;
 //! it reaches no other shard.
 
 pub mod admission;
@@ -21,7 +21,7 @@ use std::rc::Rc;
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, Frame, FrameKind};
 use ringraft_net::limits::Limits;
-use ringraft_net::wire;
+use ringraft_net::wire::{self, PeerBody, PeerMessage};
 use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{GroupId, Membership, Message, NodeId};
 use ringraft_wal::{Completed, Disk, DiskCompletion, Durable, Wal};
@@ -75,6 +75,8 @@ pub struct ShardSettings {
     pub digest_ticks: u32,
     /// When snapshots are taken, and how fast they move.
     pub snapshots: SnapshotSettings,
+    /// Names this run of the node's process: no two runs of a node have the same.
+    pub incarnation: u64,
     /// Ticks after which the preferred node of a brand-new group starts the first election.
     pub first_election_ticks: u32,
 }
@@ -116,7 +118,17 @@ impl<D: Disk> Shard<D> {
             dropped: Vec::new(),
             consensus,
             state_limits,
-            io: Io { wal, disk, clients, peers, counters, snapshots: Budget::default(), fatal: None, more_work: false },
+            io: Io {
+                wal,
+                disk,
+                clients,
+                peers,
+                counters,
+                snapshots: Budget::default(),
+                fatal: None,
+                now_us: 0,
+                more_work: false,
+            },
             durables: Vec::new(),
             spare_buffers: Vec::new(),
             held_buffers: Vec::new(),
@@ -148,9 +160,20 @@ impl<D: Disk> Shard<D> {
         &mut self.io.disk
     }
 
-    /// One tick of logical time.
+    /// The host's clock shows `now_us`: one that never goes back, goes on while the process is paused, and is above 0. To
+    /// be told before every event, after what the event brings was received: leases and the age of reads are counted by
+    /// it. A host that does not tell it has neither.
+    pub fn observe_time(&mut self, now_us: u64) {
+        self.io.now_us = self.io.now_us.max(now_us);
+    }
+
+    /// One tick of logical time. A tick that is late comes once, however late it is: ticks never come faster than they
+    /// should, since followers count by them for how long they vote for nobody.
     pub fn tick(&mut self) {
         self.ticks += 1;
+        for group in self.groups.iter_mut() {
+            group.tick_questions(&mut self.io);
+        }
         self.io.wal.tick(&mut self.io.disk);
         self.watch_disk();
         if self.stalled {
@@ -288,6 +311,9 @@ impl<D: Disk> Shard<D> {
         match parsed.kind {
             FrameKind::Raft => {
                 let message = wire::view_peer_message(parsed.head).map_err(|error| error.to_string())?;
+                if self.question_or_answer(from, &message)? {
+                    return Ok(());
+                }
                 let (group, message) = convert::from_wire(&message)?;
                 if self.stopping && matches!(message, Message::TimeoutNow { .. }) {
                     return Ok(()); // it leads on, or finds somebody who stays
@@ -335,6 +361,22 @@ impl<D: Disk> Shard<D> {
             take(replica, io);
         }
         Ok(())
+    }
+
+    /// Takes what replicas ask each other beside the core's messages; whether it was that.
+    fn question_or_answer(&mut self, from: NodeId, message: &PeerMessage) -> Result<bool, String> {
+        let group = GroupId(message.group);
+        match message.body {
+            PeerBody::ReadIndex { incarnation, question } => {
+                self.with_replica(group, |replica, io| replica.on_question(from, incarnation, question, io))?;
+            }
+            PeerBody::ReadIndexResponse { incarnation, question, index, confirmed } => {
+                let index = confirmed.then_some(index);
+                self.with_replica(group, |replica, io| replica.on_answer(from, (incarnation, question), index, io))?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// The link to `node` stands.
@@ -403,6 +445,7 @@ impl<D: Disk> Shard<D> {
                 group.propose(&mut self.io);
             }
             group.confirm_reads(&mut self.io);
+            group.ask_leader(&mut self.io);
             group.continue_apply(&mut self.io);
             group.continue_snapshots(&mut self.io);
         }

@@ -122,6 +122,13 @@ impl Peers {
         });
     }
 
+    /// Queues a message that is none of the core's.
+    pub(crate) fn send_wire(&mut self, to: NodeId, message: &wire::PeerMessage) {
+        self.push(to, |out| {
+            message.append_frame(out);
+        });
+    }
+
     /// Queues an AppendEntries; `write_records` puts the records behind its head, or answers `false` and nothing is sent.
     /// Returns that answer (`true` without a link: there is nothing to be done about it).
     pub(crate) fn send_append(

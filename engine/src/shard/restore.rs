@@ -41,6 +41,10 @@ pub struct ConsensusSettings {
     pub entry_bytes_max: usize,
     /// A new member may lack so many bytes of what is committed when it gets its vote.
     pub catch_up_bytes: u64,
+    /// Length of a tick: ticks come no faster.
+    pub tick_us: u64,
+    /// Clocks of two nodes differ in rate by so much at most; 100: no leases.
+    pub lease_drift_percent: u32,
     /// Seeds the election jitter; different on every node.
     pub seed: u64,
 }
@@ -124,6 +128,8 @@ pub(super) fn make_group(
         append_bytes_max: consensus.append_bytes_max,
         inflight_bytes_max: consensus.inflight_bytes_max,
         uncommitted_bytes_max: consensus.uncommitted_bytes_max,
+        tick_us: consensus.tick_us,
+        lease_drift_percent: consensus.lease_drift_percent,
         seed: consensus.seed ^ (u64::from(group.0) << 32) ^ settings.node.0,
     };
     let (machine, base_members) = match loaded {
@@ -144,7 +150,10 @@ pub(super) fn make_group(
     let hard_state = hard_state(found, log.last().term);
     let mut core = RaftCore::new(config.validate()?, memberships, hard_state, log);
     core.withhold_votes_until(replicas::floor(found.beginning));
-    Ok(Group::new(group, core, machine, limits, snapshots, consensus))
+    if hard_state.current_term > 0 {
+        core.restarted();
+    }
+    Ok(Group::new(group, core, machine, limits, snapshots, consensus, settings.incarnation))
 }
 
 /// The members at the very beginning of a log: those of the brand-new group, unless this replica was made later.

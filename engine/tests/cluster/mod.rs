@@ -22,12 +22,20 @@ use ringraft_wal::mem::{MemDisk, Survival};
 use ringraft_wal::{Config as WalConfig, Identity, ValidConfig};
 
 pub(crate) const GROUPS: u32 = 2;
+pub(crate) const TICK_US: u64 = 10_000;
+pub(crate) const LEASE_DRIFT_PERCENT: u32 = 10;
 
 pub(crate) struct Node {
     pub(crate) shard: Shard<MemDisk>,
     pub(crate) client: ConnectionId,
     pub(crate) up: bool,
     pub(crate) flushing: bool,
+    /// Its own clock, and how far it goes in a tick.
+    pub(crate) clock_us: u64,
+    pub(crate) tick_us: u64,
+    /// It stands still while its clock goes on; what comes for it waits.
+    pub(crate) paused: bool,
+    inbox: Vec<(u64, Vec<u8>)>,
     settings: ShardSettings,
 }
 
@@ -58,6 +66,8 @@ pub(crate) fn consensus() -> ConsensusSettings {
         uncommitted_bytes_max: 16 << 20,
         entry_bytes_max: 64 << 10,
         catch_up_bytes: 8 << 10,
+        tick_us: TICK_US,
+        lease_drift_percent: LEASE_DRIFT_PERCENT,
         seed: 42,
     }
 }
@@ -79,6 +89,7 @@ pub(crate) fn settings(node: u64, nodes: u64) -> ShardSettings {
         disk_stall_ticks: 50,
         digest_ticks: 5,
         snapshots: SnapshotSettings::default(),
+        incarnation: 1,
         first_election_ticks: 2,
     }
 }
@@ -92,7 +103,8 @@ pub(crate) fn start_with(settings: ShardSettings, disk: MemDisk) -> Node {
     let mut shard =
         Shard::restore(settings, &consensus(), limits, wal_config(node), (recovered, loaded), disk).expect("settings");
     let client = shard.clients().open().expect("a connection");
-    Node { shard, client, up: true, flushing: true, settings: kept }
+    let (clock_us, inbox) = (1_000_000 * node, Vec::new());
+    Node { shard, client, up: true, flushing: true, clock_us, tick_us: TICK_US, paused: false, inbox, settings: kept }
 }
 
 impl Cluster {
@@ -151,10 +163,11 @@ impl Cluster {
 
     pub(crate) fn turn(&mut self, place: usize) -> bool {
         let node = &mut self.nodes[place];
-        if !node.up {
+        if !node.up || node.paused {
             return false;
         }
         let mut moved = false;
+        node.shard.observe_time(node.clock_us);
         while node.flushing && !node.shard.disk().pending().is_empty() {
             let completion = node.shard.disk().finish(0);
             node.shard.disk_done(completion);
@@ -181,6 +194,10 @@ impl Cluster {
     pub(crate) fn deliver(&mut self, from: u64, to: u64, bytes: &[u8]) {
         let target = &mut self.nodes[to as usize - 1];
         if target.up && !self.cut.contains(&(from, to)) {
+            if target.paused {
+                return target.inbox.push((from, bytes.to_vec()));
+            }
+            target.shard.observe_time(target.clock_us);
             let taken = target.shard.peer_bytes(NodeId(from), bytes).expect("frames of a peer");
             assert_eq!(taken, bytes.len(), "whole frames");
         }
@@ -189,7 +206,11 @@ impl Cluster {
     pub(crate) fn tick(&mut self, ticks: u32) {
         for _ in 0..ticks {
             for node in self.nodes.iter_mut().filter(|node| node.up) {
-                node.shard.tick();
+                node.clock_us += node.tick_us;
+                if !node.paused {
+                    node.shard.observe_time(node.clock_us);
+                    node.shard.tick();
+                }
             }
             self.settle();
             self.follow_targets();
@@ -303,6 +324,7 @@ impl Cluster {
         request.append_frame(&mut bytes, self.correlation);
         buffer.extend(&bytes);
         let target = &mut self.nodes[node as usize - 1];
+        target.shard.observe_time(target.clock_us);
         target.shard.client_bytes(target.client, &mut buffer).expect("a good frame");
         assert!(buffer.filled().is_empty());
         self.correlation
@@ -353,10 +375,22 @@ impl Cluster {
         }
     }
 
+    /// The node goes on; what waited for it is there at once.
+    pub(crate) fn resume(&mut self, node: u64) {
+        let place = node as usize - 1;
+        self.nodes[place].paused = false;
+        for (from, bytes) in std::mem::take(&mut self.nodes[place].inbox) {
+            self.deliver(from, node, &bytes);
+        }
+    }
+
     pub(crate) fn restart(&mut self, node: u64) {
         let place = node as usize - 1;
+        let (clock_us, incarnation) = (self.nodes[place].clock_us, self.nodes[place].settings.incarnation + 1);
+        self.nodes[place].settings.incarnation = incarnation;
         let disk = self.nodes[place].shard.disk().crash(&mut |_, _| Survival::Lost);
         self.nodes[place] = start_with(self.nodes[place].settings.clone(), disk);
+        self.nodes[place].clock_us = clock_us;
         self.link_all();
     }
 }

@@ -55,5 +55,6 @@ fn is_kept(node: usize, peer: usize, message: &PeerMessage, view: &GroupView) ->
         | PeerBody::HeartbeatResponse { .. }
         | PeerBody::TimeoutNow => term_is_durable,
         PeerBody::PreVote { .. } | PeerBody::PreVoteResponse { .. } => true,
+        PeerBody::ReadIndex { .. } | PeerBody::ReadIndexResponse { .. } => true,
     }
 }

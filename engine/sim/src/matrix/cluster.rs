@@ -68,6 +68,7 @@ fn settings(node: usize) -> (ShardSettings, ConsensusSettings) {
         disk_stall_ticks: 50,
         digest_ticks: 5,
         snapshots: ringraft_engine::shard::SnapshotSettings::default(),
+        incarnation: 1,
         first_election_ticks: 2,
     };
     let consensus = ConsensusSettings {
@@ -79,6 +80,8 @@ fn settings(node: usize) -> (ShardSettings, ConsensusSettings) {
         uncommitted_bytes_max: 64 << 10,
         entry_bytes_max: 1 << 10,
         catch_up_bytes: 16 << 10,
+        tick_us: 10_000,
+        lease_drift_percent: 100,
         seed: 7,
     };
     (settings, consensus)

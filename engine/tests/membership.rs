@@ -4,12 +4,17 @@
 
 mod cluster;
 
+use std::collections::BTreeMap;
+
 use cluster::{Cluster, get, group_of, put, value};
-use ringraft_engine::shard::SnapshotSettings;
 use ringraft_engine::shard::replicas::ReplicaError;
+use ringraft_engine::shard::restore::RestoreError;
+use ringraft_engine::shard::{ConfigurationError, Shard, SnapshotSettings};
 use ringraft_engine::snapshot::ChunkBytes;
-use ringraft_net::wire::{OperationResult, Outcome};
+use ringraft_net::wire::{self, AdminRequest, OperationResult, Outcome, PeerBody, PeerMessage};
 use ringraft_raft::{EntryId, NodeId};
+use ringraft_wal::mem::MemDisk;
+use ringraft_wal::{Wal, record};
 
 /// A snapshot every few dozen entries.
 fn eager() -> SnapshotSettings {
@@ -87,7 +92,7 @@ fn elect(cluster: &mut Cluster, node: u64) {
         if leader == node {
             return;
         }
-        cluster.administrate(leader, ringraft_net::wire::AdminRequest::Transfer { group: group(), to: node });
+        cluster.administrate(leader, AdminRequest::Transfer { group: group(), to: node });
         cluster.tick(3);
     }
     panic!("node {node} does not come to lead");
@@ -471,6 +476,43 @@ fn who_waits_at_a_replica_that_is_given_up_is_told() {
     assert_eq!(answer, Some(Outcome::NotLeader { group: group(), leader: None }));
     let answer = cluster.ask(4, &get(&key(5)));
     assert_eq!(answer, Some(Outcome::NotLeader { group: group(), leader: None }));
+}
+
+#[test]
+fn a_configuration_that_is_damaged_ends_the_link_and_changes_nothing() {
+    let mut cluster = Cluster::with(3, SnapshotSettings::default());
+    write(&mut cluster, 0..5);
+    let leader = cluster.leader(group());
+    let follower = (1..=3).find(|node| *node != leader).expect("a follower");
+    let before = cluster.status(follower, group());
+    let (term, prev_index) = (before.term, before.last_index);
+    let shard = &mut cluster.nodes[follower as usize - 1].shard;
+    let prev_term = shard.term_at(group(), prev_index).expect("its last entry");
+    let body = PeerBody::AppendEntries { prev_term, prev_index, leader_commit: prev_index + 1, count: 1 };
+    let mut frame = Vec::new();
+    let mut append = wire::begin_append(&mut frame, &PeerMessage { group: group(), term, body });
+    record::encode_membership(append.bytes(), group(), term, prev_index + 1, b"not members");
+    append.finish();
+    let refused = shard.peer_bytes(NodeId(leader), &frame).expect_err("damage");
+    assert!(refused.contains("brings no configuration"), "{refused}");
+    let after = cluster.status(follower, group());
+    assert_eq!((after.last_index, after.commit_index, after.voters), (prev_index, before.commit_index, before.voters));
+}
+
+#[test]
+fn a_log_with_a_configuration_of_another_program_is_not_guessed_at() {
+    let config = cluster::wal_config(1);
+    let mut disk = MemDisk::new(&config, 3);
+    let mut wal = Wal::new(config.clone(), disk.recover(&config).expect("an empty log"), &mut disk);
+    wal.append_membership(1, 1, 1, &[9, 0, 0, 0], &mut disk).expect("room");
+    wal.submit(&mut disk).expect("submitted");
+    disk.run(&mut wal, &mut Vec::new()).expect("flushed");
+    let recovered = disk.recover(&config).expect("a sound log");
+    let limits = ringraft_engine::limits::Limits::default();
+    let found = (recovered, BTreeMap::new());
+    let restored =
+        Shard::restore(cluster::settings(1, 3), &cluster::consensus(), limits, config, found, disk).map(|_| ());
+    assert_eq!(restored, Err(RestoreError::Configuration { group: 1, index: 1, error: ConfigurationError::Version }),);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use ringraft_wal::mem::MemDisk;
 use ringraft_wal::{
-    Config, FileNumber, Identity, Recovered, RecoveredGroup, SnapshotMark, SnapshotName, ValidConfig, Wal,
+    Beginning, Config, FileNumber, Identity, Recovered, RecoveredGroup, SnapshotMark, SnapshotName, ValidConfig, Wal,
 };
 
 const BLOCK: usize = 512;
@@ -88,6 +88,9 @@ fn written() -> &'static (Files, Snapshots) {
             if index == 90 {
                 mark(&mut wal, &mut disk, 3, 7, true);
                 assert!(append(&mut wal, &mut disk, 3, 2, 8, 60));
+                wal.append_beginning(4, Beginning { held: true, term: 2, index: 9 }, &mut disk).expect("room");
+                wal.append_membership(4, 3, 1, b"members", &mut disk).expect("room");
+                wal.append_beginning(5, Beginning { held: false, term: 2, index: 9 }, &mut disk).expect("room");
             }
         }
         (disk.files().clone(), disk.snapshots().clone())
@@ -139,6 +142,8 @@ fn check(recovered: &Recovered, files: &Files) {
     for found in recovered.groups.values() {
         let indexes = found.entries.iter().map(|entry| entry.index);
         assert!(indexes.clone().zip(indexes.skip(1)).all(|(one, next)| next == one + 1));
+        let brings = |index: u64| found.entries.iter().any(|entry| entry.index == index);
+        assert!(found.memberships.iter().all(|(index, _)| brings(*index)));
     }
     for file in recovered.replay_order() {
         recovered.replay_segment(file, &files[&file], &mut |_| {}).expect("what recovery read is still there");

@@ -52,6 +52,7 @@ impl Schedule {
         let mut cluster = Cluster::founded(NODES, founders, snapshots);
         let all: Vec<u64> = (1..=founders).collect();
         cluster.retarget(group(), &all, &[]);
+        cluster.report_delay_ticks = (seed / 10 % 4 * 15) as usize;
         Self { cluster, state: seed, written: 0, asked: Vec::new(), acknowledged: BTreeSet::new() }
     }
 

@@ -212,29 +212,8 @@ impl Plan {
             groups,
             tick_us,
             node_tick_us: vec![tick_us; nodes],
-            consensus: ConsensusSettings {
-                election_ticks_min: 20,
-                election_ticks_max: 40,
-                heartbeat_ticks: 2,
-                append_bytes_max: 16 << 10,
-                inflight_bytes_max: 256 << 10,
-                uncommitted_bytes_max: 1 << 20,
-                entry_bytes_max: 8 << 10,
-                catch_up_bytes: 64 << 10,
-                seed,
-            },
-            snapshots: SnapshotSettings {
-                identity: 0x51,
-                log_bytes: 64 << 10,
-                state_percent: 50,
-                log_entries: 400,
-                segments_max: 8,
-                chunk_bytes: chunk_bytes(8 << 10),
-                write_bytes_per_tick: 64 << 10,
-                send_bytes_per_tick: 64 << 10,
-                streams_max: 2,
-                patience_ticks: 80,
-            },
+            consensus: calm_consensus(seed),
+            snapshots: calm_snapshots(),
             wal: WalConfig {
                 block_bytes: 512,
                 segment_bytes: 128 << 10,
@@ -393,4 +372,33 @@ fn draw_consensus(plan: &mut Plan, random: &mut Random) {
     plan.consensus.append_bytes_max = *random.pick(&[4 << 10, 16 << 10]);
     plan.consensus.entry_bytes_max = *random.pick(&[1 << 10, 8 << 10]);
     draw_snapshots(plan, random);
+}
+
+fn calm_consensus(seed: u64) -> ConsensusSettings {
+    ConsensusSettings {
+        election_ticks_min: 20,
+        election_ticks_max: 40,
+        heartbeat_ticks: 2,
+        append_bytes_max: 16 << 10,
+        inflight_bytes_max: 256 << 10,
+        uncommitted_bytes_max: 1 << 20,
+        entry_bytes_max: 8 << 10,
+        catch_up_bytes: 64 << 10,
+        seed,
+    }
+}
+
+fn calm_snapshots() -> SnapshotSettings {
+    SnapshotSettings {
+        identity: 0x51,
+        log_bytes: 64 << 10,
+        state_percent: 50,
+        log_entries: 400,
+        segments_max: 8,
+        chunk_bytes: chunk_bytes(8 << 10),
+        write_bytes_per_tick: 64 << 10,
+        send_bytes_per_tick: 64 << 10,
+        streams_max: 2,
+        patience_ticks: 80,
+    }
 }

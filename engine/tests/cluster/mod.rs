@@ -5,10 +5,11 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use ringraft_engine::limits::Limits as StateLimits;
 use ringraft_engine::shard::clients::ConnectionId;
+use ringraft_engine::shard::inspect::MembershipView;
 use ringraft_engine::shard::restore::ConsensusSettings;
 use ringraft_engine::shard::status::GroupStatus;
 use ringraft_engine::shard::{Shard, ShardSettings, SnapshotSettings, Target};
@@ -49,6 +50,9 @@ pub(crate) struct Cluster {
     pub(crate) targets: BTreeMap<u32, Target>,
     /// Who led each group in each term.
     leaders: BTreeMap<(u32, u64), u64>,
+    /// What was reported of each group, newest last, and for how many ticks a report is on its way.
+    reports: BTreeMap<u32, VecDeque<Vec<(u64, MembershipView)>>>,
+    pub(crate) report_delay_ticks: usize,
 }
 
 pub(crate) fn wal_config(node: u64) -> ValidConfig {
@@ -132,6 +136,8 @@ impl Cluster {
             cut: vec![],
             targets: BTreeMap::new(),
             leaders: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            report_delay_ticks: 0,
         };
         cluster.link_all();
         cluster
@@ -234,8 +240,13 @@ impl Cluster {
     fn follow_targets(&mut self) {
         for (group, target) in self.targets.clone() {
             let up = self.nodes.iter().enumerate().filter(|(_, node)| node.up);
-            let views: Vec<_> =
+            let views =
                 up.filter_map(|(place, node)| Some((place as u64 + 1, node.shard.membership(group)?))).collect();
+            let reports = self.reports.entry(group).or_default();
+            reports.push_back(views);
+            let old = reports.len().saturating_sub(1 + self.report_delay_ticks);
+            reports.drain(..old);
+            let views = &reports[0];
             for (place, node) in self.nodes.iter_mut().enumerate().filter(|(_, node)| node.up) {
                 let own = NodeId(place as u64 + 1);
                 node.shard.set_target(group, target.clone());

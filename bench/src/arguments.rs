@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use ringraft_net::wire::Consistency;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -55,6 +56,8 @@ const EXAMPLES: &str = "Examples:
       as many puts as 256 clients can make
   ringraft bench --closed --clients 1 --read-percent 100
       latency of one linearizable get at a time
+  ringraft bench --closed --read-percent 100 --read-consistency follower
+      linearizable gets that all nodes answer
   ringraft bench --rate 50000 --distribution zipfian --read-percent 50 --output results
       half reads, hot keys; report.json, .hgrm files and latency.svg in the folder results
   ringraft bench --closed --etcd 127.0.0.1:2379,127.0.0.1:2381,127.0.0.1:2383 --redis 127.0.0.1:6379 --repeat 3
@@ -133,10 +136,15 @@ pub struct BenchArgs {
     #[arg(long, value_name = "HOW", default_value = "uniform", help_heading = "Data")]
     pub distribution: KeyDistribution,
 
-    /// Share of linearizable gets, the rest are puts
+    /// Share of gets, the rest are puts
     #[arg(long, value_name = "PERCENT", default_value_t = 0, help_heading = "Data",
           value_parser = clap::value_parser!(u8).range(0..=100))]
     pub read_percent: u8,
+
+    /// How fresh gets are, ringraft only: linearizable, lease (the nodes must allow it: lease_reads), follower, stale; the
+    /// last two are spread over all nodes
+    #[arg(long, value_name = "KIND", default_value = "linearizable", help_heading = "Data")]
+    pub read_consistency: Consistency,
 
     /// Seed of keys, values and order
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Data")]

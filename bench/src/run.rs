@@ -180,9 +180,13 @@ impl System {
     fn connect(&self, args: &BenchArgs, clock: MonotonicClock) -> Result<Box<dyn Target>, TargetError> {
         let connections = args.connections as usize;
         Ok(match self.name {
-            TargetName::Ringraft => {
-                Box::new(RingraftTarget::connect(&self.endpoints, connections, args.timeout, clock)?)
-            }
+            TargetName::Ringraft => Box::new(RingraftTarget::connect(
+                &self.endpoints,
+                connections,
+                args.read_consistency,
+                args.timeout,
+                clock,
+            )?),
             TargetName::Etcd => Box::new(EtcdTarget::connect(&self.endpoints, connections, clock)?),
             TargetName::Redis => Box::new(RedisTarget::connect(&self.endpoints[0], connections, clock)?),
         })

@@ -94,15 +94,16 @@ impl Answer {
 
 /// One operation, linearizable.
 pub(crate) fn execute(target: &Target, operation: Operation) -> Result<Answer> {
-    run(target, operation, Consistency::Linearizable)
+    run(target, operation, Consistency::Linearizable, 0)
 }
 
-/// One read of whatever a replica has.
-pub(crate) fn execute_stale(target: &Target, operation: Operation) -> Result<Answer> {
-    run(target, operation, Consistency::Stale)
-}
-
-fn run(target: &Target, operation: Operation, consistency: Consistency) -> Result<Answer> {
+/// One operation as fresh as is asked for; `max_staleness_ms` bounds the age of a stale read, 0 does not.
+pub(crate) fn run(
+    target: &Target,
+    operation: Operation,
+    consistency: Consistency,
+    max_staleness_ms: u32,
+) -> Result<Answer> {
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
     runtime.block_on(async {
         let deadline = Instant::now() + Duration::from_millis(target.timeout_ms);
@@ -111,7 +112,7 @@ fn run(target: &Target, operation: Operation, consistency: Consistency) -> Resul
         let options = Options { request_timeout, seed, ..Options::default() };
         let client = Client::connect(&target.endpoints()?, options).await.context("not done")?;
         let rest = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let answer = client.request_within(vec![operation], consistency, Some(rest)).await;
+        let answer = client.request_with(vec![operation], consistency, max_staleness_ms, Some(rest)).await;
         let answer = answer.map_err(|error| match error.is_outcome_unknown() {
             true => anyhow::Error::new(error),
             false => anyhow::Error::new(error).context("not done"),

@@ -3,7 +3,7 @@
 //! Off the data path.
 //!
 //! As many clients as `--connections`, each with one connection to every leader and one session per group
-//! (exactly-once writes, linearizable reads), as separate client processes would have. An operation's tag picks its
+//! (exactly-once writes; reads as fresh as is asked for), as separate client processes would have. An operation's tag picks its
 //! client.
 //!
 //! Invariant: every accepted operation ends in exactly one completion, because the client core sees to that; retries,
@@ -14,7 +14,7 @@
 use std::time::{Duration, Instant};
 
 use ringraft_net::client::{Action, ClientError, ConnectionId, Core, Options, Results, Submission};
-use ringraft_net::wire::{OperationRef, OperationResultRef};
+use ringraft_net::wire::{Consistency, OperationRef, OperationResultRef};
 
 use super::socket::{Connection, Poller, resolve};
 use super::{Busy, Completion, Seen, Target, TargetError, TargetFacts};
@@ -46,15 +46,18 @@ pub struct RingraftTarget {
     poller: Poller,
     ready: Vec<u64>,
     clients: Vec<Client>,
+    /// How fresh reads are.
+    consistency: Consistency,
     /// Operations which the core refused as malformed.
     refused: Vec<Completion>,
 }
 
 impl RingraftTarget {
-    /// Finds the cluster behind the endpoints. `timeout` is the deadline of an operation, retries included.
+    /// Finds the cluster behind the endpoints. Reads are as fresh as `consistency` says, `timeout` is the deadline of an operation, retries included.
     pub fn connect(
         endpoints: &[String],
         connections: usize,
+        consistency: Consistency,
         timeout: Duration,
         clock: MonotonicClock,
     ) -> Result<Self, TargetError> {
@@ -75,7 +78,7 @@ impl RingraftTarget {
             clients.push(Client { core, sockets: Vec::new() });
         }
         let (ready, refused) = (Vec::new(), Vec::new());
-        let mut target = Self { clock, poller: Poller::new()?, ready, clients, refused };
+        let mut target = Self { clock, poller: Poller::new()?, ready, clients, consistency, refused };
         target.find_cluster().map_err(|reason| failed(&addresses, &reason))?;
         Ok(target)
     }
@@ -237,7 +240,8 @@ impl Target for RingraftTarget {
             OperationKind::Put => OperationRef::Put { key: operation.key, value: operation.value },
             OperationKind::Get => OperationRef::Get { key: operation.key },
         }];
-        match client.core.submit(&Submission::new(tag, &operations), now_ns / 1_000) {
+        let submission = Submission { consistency: self.consistency, ..Submission::new(tag, &operations) };
+        match client.core.submit(&submission, now_ns / 1_000) {
             Ok(()) => Ok(()),
             Err(ClientError::Overloaded { .. }) => Err(Busy),
             Err(error) => {
@@ -274,6 +278,7 @@ impl Target for RingraftTarget {
             facts.nodes = client.core.nodes().len();
             facts.groups = Some(client.core.groups());
             facts.settings.insert("shards".to_owned(), client.core.shards().to_string());
+            facts.settings.insert("reads".to_owned(), self.consistency.name().to_owned());
             facts.settings.insert("sessions".to_owned(), format!("on, {} per group", self.clients.len()));
         }
         facts

@@ -184,16 +184,19 @@ impl World {
         &mut self,
         client: usize,
         operations: Vec<Operation>,
-        consistency: Consistency,
+        (consistency, max_staleness_ms): (Consistency, u32),
         deadline_us: Option<u64>,
     ) -> Checked {
         let now_us = self.now_us();
         let tag = self.history.calls.len() as u64;
         let borrowed: Vec<OperationRef<'_>> = operations.iter().map(Operation::as_operation_ref).collect();
-        let submission = Submission { tag, operations: &borrowed, consistency, deadline_us };
+        let submission = Submission { tag, operations: &borrowed, consistency, max_staleness_ms, deadline_us };
         match self.clients[client].core.submit(&submission, now_us) {
             Ok(()) => {
                 self.clients[client].open.insert(tag, tag as usize);
+                if max_staleness_ms > 0 {
+                    self.bounded.push((tag as usize, max_staleness_ms));
+                }
                 let (client_number, ended) = (client as u32, None);
                 let call = Call { client: client_number, invoked: now_us, operations, consistency, ended };
                 self.history.calls.push(call);

@@ -33,13 +33,30 @@ impl World {
         self.events.after(delay_us, Event::Turn { node, incarnation, shard });
     }
 
+    /// Shows a shard the clock of its node, which drifts, goes on in pauses, and starts anew with the machine.
+    pub(crate) fn show_clock(&mut self, node: usize, shard: usize) {
+        let (now_us, nominal_us) = (self.now_us(), self.plan.tick_us);
+        let place = &mut self.nodes[node];
+        if place.state != State::Running {
+            return;
+        }
+        let clock_us = 1 + (now_us - place.booted_us) * nominal_us / place.tick_us;
+        let incarnation = place.incarnation;
+        if let Some(host) = place.host(incarnation, shard) {
+            host.shard.observe_time(clock_us);
+        }
+    }
+
     pub(crate) fn tick(&mut self, node: usize, incarnation: u32, shard: usize) -> Checked {
         let place = &mut self.nodes[node];
-        if place.state == State::Paused {
-            return Ok(()); // resuming ticks once
-        }
-        let tick_us = place.tick_us;
+        let (paused, tick_us) = (place.state == State::Paused, place.tick_us);
         let Some(host) = place.host(incarnation, shard) else { return Ok(()) };
+        if paused {
+            host.tick_missed = true; // resuming ticks once
+            return Ok(());
+        }
+        self.show_clock(node, shard);
+        let Some(host) = self.nodes[node].host(incarnation, shard) else { return Ok(()) };
         host.shard.tick();
         self.checkers.tick(node, shard, &host.shard)?;
         self.events.after(tick_us, Event::Tick { node, incarnation, shard });
@@ -54,6 +71,7 @@ impl World {
 
     pub(crate) fn turn(&mut self, node: usize, incarnation: u32, shard: usize) -> Checked {
         let paused = self.nodes[node].state == State::Paused;
+        self.show_clock(node, shard);
         let Some(host) = self.nodes[node].host(incarnation, shard) else { return Ok(()) };
         host.turn_scheduled = false;
         if paused {
@@ -261,6 +279,9 @@ impl World {
         place.may_fail = false;
         place.powered = ending != Ending::PowerLost;
         let now_us = self.now_us();
+        if ending == Ending::PowerLost {
+            self.nodes[node].booted_us = now_us;
+        }
         let mine = self.network.links_of(|party| is_of_node(party, node));
         for (link, side) in mine {
             let due = match ending {

@@ -24,6 +24,8 @@ const OVERLOAD: u64 = 12;
 /// The part of a client that thinks of requests.
 pub(crate) struct Asking {
     random: Random,
+    /// Draws the kinds of reads.
+    kinds: Random,
     client: usize,
     written: u64,
     known: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
@@ -32,7 +34,8 @@ pub(crate) struct Asking {
 impl Asking {
     pub(crate) fn new(plan: &Plan, client: usize) -> Self {
         let random = Random::stream(plan.seed, &format!("client {client}"));
-        Self { random, client, written: 0, known: BTreeMap::new() }
+        let kinds = Random::stream(plan.seed, &format!("kinds of reads of client {client}"));
+        Self { random, kinds, client, written: 0, known: BTreeMap::new() }
     }
 
     fn key(&mut self, load: &Load) -> Vec<u8> {
@@ -71,10 +74,19 @@ impl Asking {
         Operation::CompareAndSet { key, expected, value: self.value(load) }
     }
 
+    /// How fresh the next request must be, with the bound of a stale read in milliseconds.
+    fn freshness(&mut self, load: &Load, stale: bool) -> (Consistency, u32) {
+        const FRESH: [Consistency; 3] = [Consistency::Linearizable, Consistency::Lease, Consistency::Follower];
+        if stale {
+            return (Consistency::Stale, *self.kinds.pick(&load.bounds_ms));
+        }
+        (FRESH[self.kinds.weighted(&load.reads).unwrap_or(0)], 0)
+    }
+
     /// The next request.
-    fn next(&mut self, load: &Load) -> (Vec<Operation>, Consistency) {
+    fn next(&mut self, load: &Load) -> (Vec<Operation>, (Consistency, u32)) {
         let what = self.random.weighted(&load.mix).unwrap_or(0);
-        let consistency = if what == 1 { Consistency::Stale } else { Consistency::Linearizable };
+        let freshness = self.freshness(load, what == 1);
         let operations = match what {
             0 | 1 => vec![Operation::Get { key: self.key(load) }],
             2 => {
@@ -92,7 +104,7 @@ impl Asking {
                 (0..KEYS_PER_TAG).map(|number| Operation::Get { key: key(tag, number) }).collect()
             }
         };
-        (operations, consistency)
+        (operations, freshness)
     }
 
     /// Several operations of one tag, all or nothing.
@@ -160,7 +172,7 @@ impl World {
         if self.clients[client].open.len() >= outstanding_max {
             return Ok(());
         }
-        let (operations, consistency) = self.clients[client].asking.next(load);
-        self.submit(client, operations, consistency, None)
+        let (operations, freshness) = self.clients[client].asking.next(load);
+        self.submit(client, operations, freshness, None)
     }
 }

@@ -130,6 +130,8 @@ pub(crate) struct Node {
     pub(crate) powered: bool,
     /// Length of its tick in true time: its clock runs fast or slow.
     pub(crate) tick_us: u64,
+    /// When its machine was switched on: its clock starts there.
+    pub(crate) booted_us: u64,
     pub(crate) lost: Option<Lost>,
     /// The process was given an injected disk error, so it may stop.
     pub(crate) may_fail: bool,
@@ -150,6 +152,7 @@ impl Node {
             process: None,
             powered: true,
             tick_us,
+            booted_us: 0,
             lost: None,
             may_fail: false,
             refused: None,
@@ -202,6 +205,8 @@ pub(crate) struct Process {
 pub(crate) struct Host {
     pub(crate) shard: Shard<SimDisk>,
     pub(crate) turn_scheduled: bool,
+    /// A tick came due while the process stood still.
+    pub(crate) tick_missed: bool,
     pub(crate) completions: VecDeque<DiskCompletion<Buffer>>,
     pub(crate) senders: Vec<Sender>,
     pub(crate) incoming: BTreeMap<LinkId, Incoming>,

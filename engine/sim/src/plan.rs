@@ -110,6 +110,10 @@ pub(crate) struct Load {
     pub(crate) cold_tags: u64,
     pub(crate) hot_per_million: u32,
     pub(crate) value_bytes_max: u64,
+    /// Weights of a fresh read's kinds: linearizable, by lease, at a follower.
+    pub(crate) reads: [u32; 3],
+    /// How old what a stale read returns may be, one of these in milliseconds; 0 is as old as it is.
+    pub(crate) bounds_ms: [u32; 2],
     /// Weights: get, stale get, put, delete, compare-and-set, several operations, several gets.
     pub(crate) mix: [u32; 7],
     pub(crate) request_timeout_us: u64,
@@ -195,6 +199,7 @@ impl Plan {
             let tick_us = plan.tick_us;
             plan.node_tick_us = (0..nodes).map(|_| random.between(tick_us * 9 / 10, tick_us * 11 / 10)).collect();
         }
+        draw_reads(&mut plan);
         let switch = |fault: &Fault| if random.chance(450_000) { fault.weight() } else { 0 };
         plan.faults = Fault::ALL.iter().map(switch).collect();
         plan.fault_pause_us = random.magnitude(200 * MILLISECOND_US, 4 * SECOND_US);
@@ -212,7 +217,7 @@ impl Plan {
             groups,
             tick_us,
             node_tick_us: vec![tick_us; nodes],
-            consensus: calm_consensus(seed),
+            consensus: calm_consensus(seed, tick_us),
             snapshots: calm_snapshots(),
             wal: WalConfig {
                 block_bytes: 512,
@@ -255,6 +260,8 @@ impl Plan {
                 cold_tags: 50,
                 hot_per_million: 600_000,
                 value_bytes_max: 200,
+                reads: [1, 1, 1],
+                bounds_ms: [0, 300],
                 mix: [4, 1, 5, 1, 2, 1, 1],
                 request_timeout_us: 3 * SECOND_US,
             },
@@ -284,6 +291,19 @@ impl Plan {
     /// Ticks without progress of the own disk after which a leader gives up.
     pub(crate) fn disk_stall_ticks(&self) -> u32 {
         self.ticks(2 * SECOND_US)
+    }
+
+    /// What the rates of two clocks differ by at most, rounded up.
+    fn drift_percent(&self) -> u32 {
+        let slowest = self.node_tick_us.iter().max().copied().unwrap_or(1);
+        let fastest = self.node_tick_us.iter().min().copied().unwrap_or(1);
+        (100 * (slowest - fastest)).div_ceil(slowest) as u32
+    }
+
+    /// A time of the slowest clock takes so many hundredths of it in truth, rounded up.
+    pub(crate) fn slowest_clock_percent(&self) -> u64 {
+        let slowest = self.node_tick_us.iter().max().copied().unwrap_or(self.tick_us);
+        (100 * slowest).div_ceil(self.tick_us) + 1
     }
 
     /// A time in ticks of the nominal clock.
@@ -334,8 +354,22 @@ fn draw_load(random: &mut Random) -> Load {
             random.between(0, 2) as u32,
             random.between(0, 2) as u32,
         ],
+        reads: [1, 0, 0],
+        bounds_ms: [0, 0],
         request_timeout_us: random.magnitude(300 * MILLISECOND_US, 6 * SECOND_US),
     }
+}
+
+/// Leases are held where they allow for the drift of the clocks; elsewhere reads that ask for them ask a majority.
+fn draw_reads(plan: &mut Plan) {
+    let random = &mut Random::stream(plan.seed, "reads");
+    plan.load.reads = *random.pick(&[[1, 0, 0], [1, 1, 1], [1, 1, 1], [0, 1, 0], [0, 3, 1], [0, 0, 1]]);
+    let bound_ms = random.magnitude(1, 5_000) as u32;
+    plan.load.bounds_ms = *random.pick(&[[0, 0], [0, bound_ms], [bound_ms, 1 + bound_ms / 10]]);
+    let drift_percent = plan.drift_percent().max(1);
+    let spare_percent = *random.pick(&[0, 0, 5, 30]);
+    let leases = random.chance(800_000);
+    plan.consensus.lease_drift_percent = if leases { drift_percent + spare_percent } else { 100 };
 }
 
 fn draw_snapshots(plan: &mut Plan, random: &mut Random) {
@@ -374,7 +408,7 @@ fn draw_consensus(plan: &mut Plan, random: &mut Random) {
     draw_snapshots(plan, random);
 }
 
-fn calm_consensus(seed: u64) -> ConsensusSettings {
+fn calm_consensus(seed: u64, tick_us: u64) -> ConsensusSettings {
     ConsensusSettings {
         election_ticks_min: 20,
         election_ticks_max: 40,
@@ -384,6 +418,8 @@ fn calm_consensus(seed: u64) -> ConsensusSettings {
         uncommitted_bytes_max: 1 << 20,
         entry_bytes_max: 8 << 10,
         catch_up_bytes: 64 << 10,
+        tick_us,
+        lease_drift_percent: 10,
         seed,
     }
 }

@@ -101,6 +101,7 @@ impl World {
     fn open_shard(&mut self, node: usize, shard: usize) -> Result<Result<Host, OpenError>, Violation> {
         let (settings, consensus) = (self.settings(node, shard), self.plan.consensus);
         let mut consensus = consensus;
+        consensus.tick_us = self.plan.tick_us;
         consensus.seed = self.plan.seed ^ (node as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let place = &mut self.nodes[node];
         let space = if place.trouble.full { place.media[shard].file_count() } else { SPACE_SEGMENTS };
@@ -126,6 +127,7 @@ impl World {
         Ok(Ok(Host {
             shard: machine,
             turn_scheduled: false,
+            tick_missed: false,
             completions: VecDeque::new(),
             senders: peers.map(|peer| Sender::new(peer, seed)).collect(),
             incoming: BTreeMap::new(),
@@ -153,6 +155,7 @@ impl World {
             disk_stall_ticks: plan.disk_stall_ticks(),
             digest_ticks: plan.ticks(1_000_000),
             snapshots: plan.snapshots,
+            incarnation: u64::from(self.nodes[node].incarnation),
             first_election_ticks: FIRST_ELECTION_TICKS,
         }
     }
@@ -201,7 +204,8 @@ impl World {
         self.events.after(for_us, Event::Resume { node, incarnation });
     }
 
-    /// The process goes on: everything that waited is there at once, the ticker ticks once for the whole pause.
+    /// The process goes on: everything that waited is there at once, the ticker ticks once for the whole pause if
+    /// it was to tick in it.
     pub(crate) fn resume(&mut self, node: usize, incarnation: u32) -> Checked {
         let place = &mut self.nodes[node];
         if place.incarnation != incarnation || place.state != State::Paused {
@@ -214,7 +218,10 @@ impl World {
         let shards = usize::from(self.plan.shards);
         for shard in 0..shards {
             let delay_us = if ticks_first { 0 } else { self.streams.host.below(2_000) };
-            self.events.after(delay_us, Event::Tick { node, incarnation, shard });
+            let host = self.nodes[node].host(incarnation, shard);
+            if host.is_some_and(|host| std::mem::take(&mut host.tick_missed)) {
+                self.events.after(delay_us, Event::Tick { node, incarnation, shard });
+            }
         }
         for shard in 0..shards {
             if let Some(host) = self.nodes[node].host(incarnation, shard) {

@@ -15,6 +15,7 @@ use ringraft_net::wire::{Consistency, Operation, OperationResult};
 use crate::checkers::Violation;
 use crate::checkers::disk_logs;
 use crate::checkers::log_replay::{self, Replayed};
+use crate::checkers::staleness;
 use crate::events::Event;
 use crate::history::CallOutcome;
 use crate::linearizability;
@@ -195,11 +196,11 @@ fn probe(world: &mut World) -> Checked {
         let mine = |key: &Vec<u8>| ringraft_net::slots::group_of_key(key, world.plan.groups) == group;
         let Some(key) = key.into_iter().find(mine) else { continue };
         let put = Operation::Put { key, value: format!("probe of group {group}").into_bytes() };
-        world.submit(client, vec![put], Consistency::Linearizable, Some(deadline_us))?;
+        world.submit(client, vec![put], (Consistency::Linearizable, 0), Some(deadline_us))?;
     }
     for (_, keys) in load::all_keys(&load) {
         let gets = keys.into_iter().map(|key| Operation::Get { key }).collect();
-        world.submit(client, gets, Consistency::Linearizable, Some(deadline_us))?;
+        world.submit(client, gets, (Consistency::Linearizable, 0), Some(deadline_us))?;
     }
     while !world.clients[client].open.is_empty() && world.now_us() < deadline_us + 1_000_000 {
         let step_us = world.now_us() + STEP_US;
@@ -237,6 +238,7 @@ fn compare(world: &mut World) -> Checked {
     }
     log_replay::compare(&world.history, &logs)?;
     compare_reads(world, &logs)?;
+    staleness::check(&world.history, &world.bounded, world.plan.slowest_clock_percent())?;
     check_linearizability(world, &logs)
 }
 

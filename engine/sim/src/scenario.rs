@@ -40,6 +40,20 @@ fn five(seed: u64) -> Plan {
 fn skewed(seed: u64) -> Plan {
     let mut plan = three(seed);
     plan.node_tick_us = vec![plan.tick_us * 9 / 10, plan.tick_us, plan.tick_us * 11 / 10];
+    plan.consensus.lease_drift_percent = 20;
+    plan
+}
+
+/// Clocks at the drift that leases allow for, elections in quick succession, everybody reads what is written most.
+fn leased(seed: u64) -> Plan {
+    let mut plan = skewed(seed);
+    plan.consensus.lease_drift_percent = 19;
+    plan.consensus.election_ticks_max = 30;
+    plan.load.clients = 8;
+    plan.load.pause_us = 10 * MILLISECOND_US;
+    plan.load.cold_tags = 1;
+    plan.load.reads = [0, 4, 1];
+    plan.load.request_timeout_us = 500 * MILLISECOND_US;
     plan
 }
 
@@ -81,6 +95,14 @@ fn pause_leader_replay_old_acks() -> Vec<(u64, Action)> {
     let mut script = vec![(2 * SECOND_US, Action::Datagrams { hazard, for_us: 9 * SECOND_US })];
     script.extend(again(3 * SECOND_US, 3 * SECOND_US, 3, Action::Pause { target: LEADER, for_us: 2 * SECOND_US }));
     script
+}
+
+fn isolated_leaders() -> Vec<(u64, Action)> {
+    again(2 * SECOND_US, 2 * SECOND_US, 8, Action::Cut { cut: Cut::Isolate(LEADER), for_us: 1_500 * MILLISECOND_US })
+}
+
+fn paused_leaders() -> Vec<(u64, Action)> {
+    again(2 * SECOND_US, 2 * SECOND_US, 8, Action::Pause { target: LEADER, for_us: 1_300 * MILLISECOND_US })
 }
 
 fn crash_all_under_load() -> Vec<(u64, Action)> {
@@ -238,6 +260,27 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("flapping", 60, five, flapping, "a node comes and goes every 400 ms"),
     scenario("clients-cut-from-leader", 50, three, clients_cut_from_leader, "clients do not reach the leader"),
     scenario("clock-skew", 60, skewed, rolling_restart, "clocks 10% slow and fast, nodes restart one by one"),
+    scenario(
+        "lease-isolated-leader",
+        20,
+        leased,
+        isolated_leaders,
+        "leaders that hold leases hear nobody, clients reach them",
+    ),
+    scenario(
+        "lease-paused-leader",
+        20,
+        leased,
+        paused_leaders,
+        "leaders that hold leases stand still for longer than that",
+    ),
+    scenario(
+        "lease-transfers",
+        50,
+        leased,
+        transfers,
+        "leadership is handed over four times a second, reads go by lease",
+    ),
     scenario("overload", 30, busy, overload, "clients ask 12 times as much for 4 s"),
     scenario("rolling-restart", 60, three, rolling_restart, "nodes are killed one by one"),
     scenario("graceful-stops", 60, three, graceful_stops, "leaders are asked to stop"),

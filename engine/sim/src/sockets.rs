@@ -262,6 +262,7 @@ impl World {
     /// Takes what an accepted connection has received.
     fn read(&mut self, node: usize, shard: usize, link: LinkId) {
         let incarnation = self.nodes[node].incarnation;
+        self.show_clock(node, shard);
         loop {
             let Some(host) = self.nodes[node].host(incarnation, shard) else { return };
             let Some(incoming) = host.incoming.get_mut(&link) else { return };
@@ -427,7 +428,8 @@ impl World {
             return Ok(()); // lost
         }
         let incarnation = place.incarnation;
-        let Some(host) = place.host(incarnation, shard) else { return Ok(()) };
+        self.show_clock(to, shard);
+        let Some(host) = self.nodes[to].host(incarnation, shard) else { return Ok(()) };
         if host.shard.peer_bytes(NodeId(from as u64 + 1), &bytes).is_err() {
             self.statistics.links_refused += 1;
         }

@@ -65,6 +65,8 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) clients: Vec<SimClient>,
     pub(crate) history: History,
+    /// Stale reads that bound how old their answer may be, in milliseconds, by their place in the history.
+    pub(crate) bounded: Vec<(usize, u32)>,
     pub(crate) checkers: Checkers,
     pub(crate) streams: Streams,
     pub(crate) weather: Weather,
@@ -91,6 +93,7 @@ impl World {
             nodes: nodes.collect(),
             clients,
             history: History::default(),
+            bounded: Vec::new(),
             checkers: Checkers::new(&plan),
             streams: Streams {
                 disk: Random::stream(seed, "disk"),

@@ -52,7 +52,7 @@ impl Client {
         max_staleness_ms: u32,
     ) -> Result<Answer<Option<Vec<u8>>>, ClientError> {
         let operations = vec![Operation::Get { key: key.into() }];
-        let answer = only(self.ask(operations, consistency, max_staleness_ms, None).await?)?;
+        let answer = only(self.request_with(operations, consistency, max_staleness_ms, None).await?)?;
         match answer.value {
             OperationResult::Value(value) => Ok(Answer { value, position: answer.position }),
             other => Err(unexpected(&other)),

@@ -189,10 +189,14 @@ impl Client {
         consistency: Consistency,
         timeout: Option<Duration>,
     ) -> Result<Answer<Vec<OperationResult>>, ClientError> {
-        self.ask(operations, consistency, 0, timeout).await
+        self.request_with(operations, consistency, 0, timeout).await
     }
 
-    pub(super) async fn ask(
+    /// As [`Client::request_within`], with a bound on the age of a stale read; 0 is none.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn request_with(
         &self,
         operations: Vec<Operation>,
         consistency: Consistency,

@@ -41,6 +41,14 @@ fn request() -> impl Strategy<Value = Request> {
     )
 }
 
+#[test]
+fn consistencies_have_names() {
+    for consistency in Consistency::ALL {
+        assert_eq!(consistency.name().parse(), Ok(consistency));
+    }
+    assert_eq!("Stale".parse::<Consistency>(), Err(UnknownConsistency));
+}
+
 fn result() -> impl Strategy<Value = OperationResult> {
     let value = || prop::option::of(prop::collection::vec(any::<u8>(), 0..40));
     prop_oneof![

@@ -41,7 +41,8 @@ pub use reply::{
 };
 pub use request::{
     ArchivedConsistency, ArchivedOperation, ArchivedRequest, Consistency, Operation, OperationRef, Request,
-    RequestClass, RequestError, RequestRef, group_of_operations, group_of_request, validate_request, view_request,
+    RequestClass, RequestError, RequestRef, UnknownConsistency, group_of_operations, group_of_request,
+    validate_request, view_request,
 };
 pub(crate) use request::{set_session, validate_operations};
 pub use session::{

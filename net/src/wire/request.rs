@@ -38,6 +38,35 @@ pub enum Consistency {
     Follower = 3,
 }
 
+impl Consistency {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Linearizable, Self::Lease, Self::Follower, Self::Stale];
+
+    /// Its name on command lines.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Linearizable => "linearizable",
+            Self::Stale => "stale",
+            Self::Lease => "lease",
+            Self::Follower => "follower",
+        }
+    }
+}
+
+/// A name that no [`Consistency`] has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("reads are linearizable, lease, follower or stale")]
+pub struct UnknownConsistency;
+
+impl std::str::FromStr for Consistency {
+    type Err = UnknownConsistency;
+
+    fn from_str(name: &str) -> Result<Self, UnknownConsistency> {
+        Self::ALL.into_iter().find(|consistency| consistency.name() == name).ok_or(UnknownConsistency)
+    }
+}
+
 /// One operation, borrowed: the form that is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Archive, Serialize)]
 #[rkyv(as = ArchivedOperation)]

@@ -2,9 +2,9 @@
 //!
 //! Off the data path.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
-use ringraft_net::wire::{Operation, OperationResult};
+use ringraft_net::wire::{Consistency, Operation, OperationResult};
 use serde_json::json;
 
 use super::{NOT_FOUND, Outcome, SUCCESS, print_bytes, put_bytes};
@@ -13,7 +13,10 @@ use crate::client::{self, Target};
 const EXAMPLES: &str = "\
 Examples:
   ringraft get --dir ./cluster greeting
-  ringraft get --dir ./cluster --stale greeting        any replica's value, perhaps an old one
+  ringraft get --dir ./cluster --consistency follower greeting     the newest value, from any replica
+  ringraft get --dir ./cluster --consistency stale greeting        any replica's value, perhaps an old one
+  ringraft get --dir ./cluster --consistency stale --max-staleness-ms 500 greeting
+                                                                   one that is half a second behind at most
   ringraft get --dir ./cluster --json greeting
   ringraft get --dir ./cluster picture > picture.png
 
@@ -27,18 +30,22 @@ pub(crate) struct Get {
     target: Target,
     /// The key.
     key: String,
-    /// Take what a replica has applied, without asking whether it is the newest.
-    #[arg(long)]
-    stale: bool,
+    /// How fresh: linearizable (the leader asks a majority), lease (it need not while it holds one, see lease_reads),
+    /// follower (any replica, which asks the leader), stale (what any replica has).
+    #[arg(long, value_name = "KIND", default_value = "linearizable")]
+    consistency: Consistency,
+    /// With --consistency stale: how many milliseconds the value may be behind at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_staleness_ms: Option<u32>,
 }
 
 pub(crate) fn run(arguments: &Get) -> Result<Outcome> {
     let operation = Operation::Get { key: arguments.key.clone().into_bytes() };
-    let answer = if arguments.stale {
-        client::execute_stale(&arguments.target, operation)?
-    } else {
-        client::execute(&arguments.target, operation)?
-    };
+    let (consistency, bound) = (arguments.consistency, arguments.max_staleness_ms);
+    if bound.is_some() && consistency != Consistency::Stale {
+        bail!("--max-staleness-ms bounds stale reads only; add --consistency stale");
+    }
+    let answer = client::run(&arguments.target, operation, consistency, bound.unwrap_or(0))?;
     let OperationResult::Value(value) = &answer.result else { return Err(answer.unexpected()) };
     if arguments.target.json {
         let mut object = json!({ "key": arguments.key, "found": value.is_some() });

@@ -19,6 +19,7 @@
 //! | a leader whose disk stands still gives up | `stalled_leader` | every tick |
 //! | the disks hold what is committed, from their bases on | `disk_logs` | end |
 //! | acknowledged is never lost, refused never happened, applied once | `log_replay` | end |
+//! | a read is as old as it allowed at most | `staleness` | end |
 //! | the answers of all clients fit one order | `crate::linearizability` | end |
 //!
 //! Logs lose their fronts to snapshots: what was committed is kept whole in the `archive`, and a replica's log is compared
@@ -38,6 +39,7 @@ mod leader_completeness;
 mod log_matching;
 pub(crate) mod log_replay;
 pub(crate) mod promises;
+pub(crate) mod staleness;
 mod stalled_leader;
 mod state_hash;
 #[cfg(test)]

@@ -51,12 +51,19 @@ impl RaftCore {
     /// Whether nobody else can lead at the observed time, so that everything committed until then is known here.
     #[must_use]
     pub fn holds_lease(&self) -> bool {
+        self.holds_lease_at(self.observed_us)
+    }
+
+    /// As [`RaftCore::holds_lease`] will say when the host's clock shows `now_us` and nothing has happened until then: for
+    /// checkers.
+    #[must_use]
+    pub fn holds_lease_at(&self, now_us: u64) -> bool {
         let RoleState::Leader(leader) = &self.role else { return false };
         let transfers = leader.transfer.is_some() || leader.timeout_now_sent;
         if self.commit_index < leader.first_index_of_term || (transfers && !is_active(Mutant::LeaseKeptInTransfer)) {
             return false;
         }
-        let (id, now_us) = (self.config.id, self.lease_clock_us());
+        let (id, now_us) = (self.config.id, self.lease_clock_us(now_us));
         let drift_percent = match self.config.lease_drift_percent {
             100 => return false,
             _ if is_active(Mutant::LeaseWithoutDrift) => 0,
@@ -86,12 +93,12 @@ impl RaftCore {
         (self.commit_index >= leader.first_index_of_term && until_us > 0).then_some(until_us)
     }
 
-    /// The clock that leases are counted by.
-    pub(crate) fn lease_clock_us(&self) -> u64 {
+    /// The clock that leases are counted by, when the host's shows `now_us`.
+    pub(crate) fn lease_clock_us(&self, now_us: u64) -> u64 {
         if is_active(Mutant::LeaseIgnoresPauses) {
             return (self.now + 1) * self.config.tick_us;
         }
-        self.observed_us
+        now_us
     }
 
     /// What this node promises to whom it hears.

@@ -51,7 +51,7 @@ impl RaftCore {
 
     /// Heartbeats that are due, and whatever the windows of the followers take.
     pub(crate) fn send_to_peers(&mut self) {
-        let (term, clock_us) = (self.hard_state.current_term, self.lease_clock_us());
+        let (term, clock_us) = (self.hard_state.current_term, self.lease_clock_us(self.observed_us));
         let RoleState::Leader(leader) = &mut self.role else { return };
         let messages = &mut self.outbox.messages;
         if leader.heartbeat_due {
@@ -106,7 +106,7 @@ impl RaftCore {
         if term > self.hard_state.current_term {
             return self.become_follower(term, None);
         }
-        let (now, clock_us) = (self.now, self.lease_clock_us());
+        let (now, clock_us) = (self.now, self.lease_clock_us(self.observed_us));
         let RoleState::Leader(leader) = &mut self.role else { return };
         let Some(peer) = leader.peers.iter_mut().find(|peer| peer.id == from) else { return };
         if term < self.hard_state.current_term {

@@ -33,15 +33,14 @@ impl World {
         self.events.after(delay_us, Event::Turn { node, incarnation, shard });
     }
 
-    /// Shows a shard the clock of its node, which drifts, goes on in pauses, and starts anew with the machine.
+    /// Shows a shard the clock of its node.
     pub(crate) fn show_clock(&mut self, node: usize, shard: usize) {
-        let (now_us, nominal_us) = (self.now_us(), self.plan.tick_us);
+        let now_us = self.now_us();
         let place = &mut self.nodes[node];
         if place.state != State::Running {
             return;
         }
-        let clock_us = 1 + (now_us - place.booted_us) * nominal_us / place.tick_us;
-        let incarnation = place.incarnation;
+        let (clock_us, incarnation) = (place.clock_us(now_us), place.incarnation);
         if let Some(host) = place.host(incarnation, shard) {
             host.shard.observe_time(clock_us);
         }
@@ -104,7 +103,7 @@ impl World {
 
     /// Lets the checkers look at a shard.
     pub(crate) fn observe(&mut self, node: usize, shard: usize) -> Checked {
-        let seen = self.checkers.observe(node, shard, &self.nodes)?;
+        let seen = self.checkers.observe(node, shard, &self.nodes, self.events.now_us())?;
         self.statistics.elections += u64::from(seen.elected);
         if seen.elected {
             self.note(format_args!("n{} shard {shard} leads {}", node + 1, seen.text));
@@ -264,6 +263,7 @@ impl World {
 
     /// The process is gone: disks keep what they keep, connections end or fall silent. `down_us`: it is started again.
     pub(crate) fn end_process(&mut self, node: usize, ending: Ending, down_us: Option<u64>) -> Checked {
+        self.count_reads(node);
         let place = &mut self.nodes[node];
         if let Some(process) = &place.process {
             let shards = process.hosts.iter().map(|host| &host.shard);
@@ -294,6 +294,15 @@ impl World {
             self.start_after(node, down_us);
         }
         Ok(())
+    }
+
+    /// Adds up what a process, which is about to go, counted itself.
+    pub(crate) fn count_reads(&mut self, node: usize) {
+        for host in self.nodes[node].process.iter().flat_map(|process| &process.hosts) {
+            let counters = host.shard.status().counters;
+            self.statistics.lease_reads += counters.lease_reads;
+            self.statistics.follower_reads += counters.follower_reads;
+        }
     }
 
     /// Somebody starts the process after a while.

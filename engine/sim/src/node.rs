@@ -130,6 +130,8 @@ pub(crate) struct Node {
     pub(crate) powered: bool,
     /// Length of its tick in true time: its clock runs fast or slow.
     pub(crate) tick_us: u64,
+    /// What its clock takes that for.
+    nominal_tick_us: u64,
     /// When its machine was switched on: its clock starts there.
     pub(crate) booted_us: u64,
     pub(crate) lost: Option<Lost>,
@@ -143,7 +145,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(media: Vec<Medium>, tick_us: u64) -> Self {
+    pub(crate) fn new(media: Vec<Medium>, tick_us: u64, nominal_tick_us: u64) -> Self {
         Self {
             media,
             trouble: DiskTrouble::default(),
@@ -152,6 +154,7 @@ impl Node {
             process: None,
             powered: true,
             tick_us,
+            nominal_tick_us,
             booted_us: 0,
             lost: None,
             may_fail: false,
@@ -160,6 +163,11 @@ impl Node {
             deferred: Vec::new(),
             starts: 0,
         }
+    }
+
+    /// What its clock shows at a moment of true time: it drifts, goes on in pauses, and starts anew with the machine.
+    pub(crate) fn clock_us(&self, now_us: u64) -> u64 {
+        1 + (now_us - self.booted_us) * self.nominal_tick_us / self.tick_us
     }
 
     /// Whether this is the process an event was meant for, and it can take it.

@@ -58,6 +58,7 @@ pub(crate) fn run(plan: Plan, script: &[(u64, Action)], mode: TraceMode) -> Outc
         let text = violation.to_string();
         world.note(format_args!("violation: {text}"));
     }
+    (0..world.plan.nodes).for_each(|node| world.count_reads(node));
     let mut statistics = std::mem::take(&mut world.statistics);
     statistics.simulated_us = world.now_us();
     statistics.events = world.trace.events();

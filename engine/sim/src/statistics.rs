@@ -48,6 +48,10 @@ counters! {
     refused_by_client;
     /// Components of keys whose linearizability could not be decided within the checker's bound.
     undecided;
+    /// Reads that leaders answered by their leases.
+    lease_reads;
+    /// Reads that followers answered after asking their leaders.
+    follower_reads;
     /// Times a replica became leader.
     elections;
     /// Leaders asked to hand over.

@@ -81,7 +81,7 @@ impl World {
         let seed = plan.seed;
         let nodes = (0..plan.nodes).map(|node| {
             let media = (0..usize::from(plan.shards)).map(|shard| Medium::new(plan.wal_of(node, shard)));
-            Node::new(media.collect(), plan.node_tick_us[node])
+            Node::new(media.collect(), plan.node_tick_us[node], plan.tick_us)
         });
         // One client more than asks: it looks at everything when the rest is over.
         let clients: Vec<_> = (0..=plan.load.clients).map(|client| SimClient::new(&plan, client)).collect();

@@ -159,6 +159,11 @@ impl Group {
         }
     }
 
+    /// Whether it holds a lease when its node's clock shows `now_us`.
+    pub(crate) fn holds_lease(&self, now_us: u64) -> bool {
+        self.core.holds_lease_at(now_us)
+    }
+
     /// The term of an entry of the log.
     pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
         self.core.term_at(index)

@@ -117,6 +117,12 @@ impl<D: Disk> Shard<D> {
         self.groups.get(GroupId(group))?.term_at(index)
     }
 
+    /// Whether a group's replica holds a lease when this node's clock shows `now_us`.
+    #[must_use]
+    pub fn holds_lease(&self, group: u32, now_us: u64) -> bool {
+        self.place(GroupId(group)).is_some_and(|place| self.groups[place].holds_lease(now_us))
+    }
+
     /// The record of a group's entry; `None`: the log does not hold it.
     #[must_use]
     pub fn entry(&self, group: u32, index: Index) -> Option<EntryRecord<'_>> {

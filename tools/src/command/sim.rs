@@ -63,6 +63,9 @@ pub(crate) struct Sim {
     /// With --mutants: give a bug up after so many seeds
     #[arg(long, default_value_t = 500, requires = "mutants", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     seeds_max: u64,
+    /// With --mutants: only these
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',', requires = "mutants")]
+    only: Vec<String>,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -241,7 +244,7 @@ mod mutants {
 
 #[cfg(feature = "mutants")]
 mod mutants {
-    use anyhow::Result;
+    use anyhow::{Result, bail};
     use comfy_table::{Table, presets};
     use ringraft_raft::mutants::Mutant;
     use ringraft_sim::mutation::{score, unmutated};
@@ -252,7 +255,13 @@ mod mutants {
     pub(super) fn run(arguments: &Sim) -> Result<Outcome> {
         let jobs = jobs(arguments);
         let mut scores = Vec::new();
-        for mutant in Mutant::ALL {
+        let known = |name: &String| Mutant::ALL.iter().any(|mutant| mutant.name() == name);
+        if let Some(unknown) = arguments.only.iter().find(|name| !known(name)) {
+            bail!("there is no mutant `{unknown}`; without --only all are tried and shown");
+        }
+        let wanted =
+            |mutant: &&Mutant| arguments.only.is_empty() || arguments.only.iter().any(|name| name == mutant.name());
+        for mutant in Mutant::ALL.iter().filter(wanted) {
             let score = score(*mutant, arguments.seeds_max, jobs);
             eprintln!("{}: {}", score.mutant, score.caught_by.first().map_or("survived", String::as_str));
             scores.push(score);

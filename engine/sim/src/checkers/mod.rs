@@ -9,6 +9,7 @@
 //! | what is told to peers is on the own disk | `promises` | every send |
 //! | a committed entry is on the disks of a majority | `committed` | every commit |
 //! | a leader commits by counting only in its own term | `commit_rule` | every turn |
+//! | a new leader is elected while nobody holds a lease | `leases` | every election |
 //! | a new leader has every committed entry | `leader_completeness` | every election |
 //! | the same entry (all bytes) at a committed index, never rewritten | `committed` | every turn, every start |
 //! | logs that share an entry share what precedes it | `log_matching` | every second, end |
@@ -36,6 +37,7 @@ pub(crate) mod disk_logs;
 mod durability;
 mod election_safety;
 mod leader_completeness;
+mod leases;
 mod log_matching;
 pub(crate) mod log_replay;
 pub(crate) mod promises;
@@ -136,7 +138,13 @@ impl Checkers {
     }
 
     /// Looks at a shard after something happened in it.
-    pub(crate) fn observe(&mut self, node: usize, shard: usize, nodes: &[Node]) -> Result<Seen, Violation> {
+    pub(crate) fn observe(
+        &mut self,
+        node: usize,
+        shard: usize,
+        nodes: &[Node],
+        now_us: u64,
+    ) -> Result<Seen, Violation> {
         let Some(process) = &nodes[node].process else { return Ok(Seen::default()) };
         let machine = &process.hosts[shard].shard;
         let mut seen = Seen::default();
@@ -148,6 +156,7 @@ impl Checkers {
             let news = self.cursors.group(replica, &view)?;
             seen.voting |= view.hard_state != view.durable_hard_state;
             if news && self.replica(replica, shard, &view, nodes, machine)? {
+                leases::check(replica, shard, nodes, now_us)?;
                 seen.elected = true;
                 seen.text = format!("group {} in term {}", view.group, view.hard_state.current_term);
             }

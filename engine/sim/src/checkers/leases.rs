@@ -1,0 +1,22 @@
+//! Nobody is elected while another holds a lease, running or paused, by the clock of its own node.
+//!
+//! Off the data path.
+//! Stronger than what clients can see: it needs no read at the right moment. A process that is gone holds nothing.
+
+use super::{Replica, Violation};
+use crate::node::Node;
+use crate::world::Checked;
+
+/// Checks that no other replica of a new leader's group holds a lease.
+pub(crate) fn check(elected: Replica, shard: usize, nodes: &[Node], now_us: u64) -> Checked {
+    for (place, node) in nodes.iter().enumerate().filter(|(place, _)| *place != elected.node) {
+        let Some(process) = &node.process else { continue };
+        let clock_us = node.clock_us(now_us);
+        if process.hosts[shard].shard.holds_lease(elected.group, clock_us) {
+            let seen =
+                format!("{elected} is elected while node {} holds a lease at {clock_us} of its clock", place + 1);
+            return Err(Violation::new("nobody is elected while a lease is held", seen));
+        }
+    }
+    Ok(())
+}

@@ -98,13 +98,12 @@ pub(crate) struct Group {
 impl Group {
     /// A replica whose core and state machine were restored to the same log.
     pub(crate) fn new(
-        id: GroupId,
+        (id, incarnation): (GroupId, u64),
         core: RaftCore,
         machine: StateMachine,
         limits: Limits,
         snapshots: Snapshots,
         consensus: &ConsensusSettings,
-        incarnation: u64,
     ) -> Self {
         Self {
             id,

@@ -153,7 +153,7 @@ pub(super) fn make_group(
     if hard_state.current_term > 0 {
         core.restarted();
     }
-    Ok(Group::new(group, core, machine, limits, snapshots, consensus, settings.incarnation))
+    Ok(Group::new((group, settings.incarnation), core, machine, limits, snapshots, consensus))
 }
 
 /// The members at the very beginning of a log: those of the brand-new group, unless this replica was made later.

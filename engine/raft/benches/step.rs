@@ -102,7 +102,7 @@ fn tick(criterion: &mut Criterion) {
         bencher.iter(|| {
             core.tick();
             PEERS.into_iter().for_each(|peer| {
-                core.step(peer, Message::HeartbeatResponse { term: 1, read_sequence: 0, sent_us: 0, shield_us: 0 })
+                core.step(peer, Message::HeartbeatResponse { term: 1, read_sequence: 0, sent_us: 0, shield_us: 0 });
             });
             black_box(core.ready(&mut ready));
         });

@@ -23,7 +23,7 @@ fn voter(voters: u64, term: u64, drift_percent: u32) -> Solo {
     let mut solo = Solo::new(voters, term, &[1]);
     let membership = Membership::new((1..=voters).map(NodeId).collect());
     let hard_state = HardState { current_term: term, voted_for: None };
-    let config = with_leases(drift_percent).validate().unwrap();
+    let config = with_leases(drift_percent).validate().expect("valid settings");
     solo.core = RaftCore::new(config, Memberships::new(membership), hard_state, log_after(EntryId::ZERO, &[1]));
     solo
 }

@@ -47,7 +47,7 @@ fn a_replica_without_members_never_campaigns_whatever_it_hears() {
     }
     solo.core.campaign();
     assert_eq!((solo.core.role(), solo.core.term()), (Role::Follower, 0));
-    solo.step(2, Message::Heartbeat { term: 3, leader_commit: 0, read_sequence: 0 });
+    solo.step(2, Message::Heartbeat { term: 3, leader_commit: 0, read_sequence: 0, sent_us: 0 });
     solo.ready();
     solo.flush();
     solo.step(2, Message::TimeoutNow { term: 3 });

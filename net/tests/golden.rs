@@ -74,6 +74,35 @@ fn requests() {
         ",
         |out| _ = get.append_frame(out, 1),
     );
+    let several = request(vec![
+        Operation::Delete { key: key() },
+        Operation::CompareAndSet { key: key(), expected: None, value: b"1".to_vec() },
+        Operation::CompareAndSet { key: key(), expected: Some(b"1".to_vec()), value: b"22".to_vec() },
+    ]);
+    check(
+        "several",
+        r"
+            5252 01 04 7c000000 00000000 02000000 a1a49bad 94a63256
+            6b65796b6579316b657931323202f2ffffff03000000000000000000000000000000000000000003dbffffff03000000
+            000000000000000000cdffffff0100000003c5ffffff0300000001bfffffff01000000b8ffffff020000001100000000
+            000000220000000000000021000000000000000099ffffff03000000
+        ",
+        |out| _ = several.append_frame(out, 2),
+    );
+    let open = Request { operations: vec![Operation::OpenSession { group: 9 }], ..Request::default() };
+    check(
+        "open session",
+        r"
+            5252 01 04 3b000000 00000000 03000000 97142931 1d188c31
+            040900000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000
+            000000cdffffff01000000
+        ",
+        |out| _ = open.append_frame(out, 3),
+    );
+}
+
+#[test]
+fn kinds_of_reads() {
     let get = |consistency| Request { consistency, ..request(vec![Operation::Get { key: key() }]) };
     check(
         "lease get",
@@ -106,31 +135,6 @@ fn requests() {
     let mut archive = Vec::new();
     bounded.append_to(&mut archive);
     assert_eq!(wire::view_request(&archive).unwrap().max_staleness_ms(), Some(250));
-    let several = request(vec![
-        Operation::Delete { key: key() },
-        Operation::CompareAndSet { key: key(), expected: None, value: b"1".to_vec() },
-        Operation::CompareAndSet { key: key(), expected: Some(b"1".to_vec()), value: b"22".to_vec() },
-    ]);
-    check(
-        "several",
-        r"
-            5252 01 04 7c000000 00000000 02000000 a1a49bad 94a63256
-            6b65796b6579316b657931323202f2ffffff03000000000000000000000000000000000000000003dbffffff03000000
-            000000000000000000cdffffff0100000003c5ffffff0300000001bfffffff01000000b8ffffff020000001100000000
-            000000220000000000000021000000000000000099ffffff03000000
-        ",
-        |out| _ = several.append_frame(out, 2),
-    );
-    let open = Request { operations: vec![Operation::OpenSession { group: 9 }], ..Request::default() };
-    check(
-        "open session",
-        r"
-            5252 01 04 3b000000 00000000 03000000 97142931 1d188c31
-            040900000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000
-            000000cdffffff01000000
-        ",
-        |out| _ = open.append_frame(out, 3),
-    );
 }
 
 #[test]

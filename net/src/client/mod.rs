@@ -29,7 +29,6 @@ mod connection;
 mod core;
 mod dispatch;
 mod incoming;
-mod operations;
 mod routing;
 mod session;
 mod slab;

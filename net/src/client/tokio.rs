@@ -12,6 +12,8 @@
 //!
 //! It decides nothing.
 
+mod operations;
+
 use super::{Action, ClientError, ConnectionId, Core, CoreStatistics, Options, OptionsError, Results, Submission};
 use crate::{
     socket::{self, Socket},

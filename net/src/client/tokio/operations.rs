@@ -6,10 +6,7 @@
 //!
 //! It sends nothing itself: `tokio.rs` does.
 
-use super::{
-    ClientError,
-    tokio::{Answer, Client},
-};
+use super::{Answer, Client, ClientError};
 use crate::wire::{Consistency, Operation, OperationResult};
 
 impl Client {

@@ -12,7 +12,7 @@ use crate::frame::{self, FrameKind};
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// What an operator asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum AdminRequest {
     /// The leader of the group hands leadership over. Answered when the new leader is known, or an error is.
@@ -21,6 +21,38 @@ pub enum AdminRequest {
         group: u32,
         /// The node that is to lead; 0: the voter that holds most of the log among those that can be reached.
         to: u64,
+    },
+    /// The asked replica takes a snapshot. Answered when it is durable, at once if nothing is new.
+    Snapshot {
+        /// The group.
+        group: u32,
+    },
+    /// The topology as the asked node knows it.
+    Topology,
+    /// A node joins. Goes to the leader of group 0, as the next two; answered when it is committed.
+    AddNode {
+        /// Its id.
+        node: u64,
+        /// Addresses of its shards, in order.
+        addresses: Vec<String>,
+        /// Identity of its data directory; 0: not known.
+        instance: u64,
+    },
+    /// A node leaves: what it holds is moved away, then it is deleted.
+    RemoveNode {
+        /// Its id.
+        node: u64,
+    },
+    /// A node takes the place of another one, which leaves.
+    ReplaceNode {
+        /// The node that leaves.
+        old: u64,
+        /// The new one's id.
+        node: u64,
+        /// Addresses of its shards, in order.
+        addresses: Vec<String>,
+        /// Identity of its data directory; 0: not known.
+        instance: u64,
     },
 }
 
@@ -58,6 +90,20 @@ pub enum AdminReply {
         /// Why, for people.
         message: String,
     },
+    /// A snapshot is durable.
+    SnapshotTaken {
+        /// The group.
+        group: u32,
+        /// The last entry it covers.
+        index: u64,
+    },
+    /// The topology, with what was asked for.
+    Topology {
+        /// Its text, see `engine/src/topology`.
+        text: String,
+        /// The settings all nodes share: key and value.
+        shared: Vec<(String, String)>,
+    },
 }
 
 /// Why an [`AdminRequest`] was not done.
@@ -78,6 +124,10 @@ pub enum AdminRefusal {
     TimedOut = 6,
     /// Another node than the one that was asked for became the leader.
     OtherLeader = 7,
+    /// The nodes or the topology do not admit it: the message says why and what to do.
+    NotAllowed = 8,
+    /// It failed on this node; the message says why.
+    Failed = 9,
 }
 
 impl AdminRefusal {

@@ -14,6 +14,7 @@
 //! | 72 | `STATE_DIVERGED` | the state differs from the leader's at the same index | replace the replica |
 //! | 73 | `CANNOT_START` | io_uring, direct I/O, locked memory or an address is not available | `ringraft doctor` says which, and the remedy |
 //! | 74 | `LOCKED` | another process uses the data directory | stop it, or give this node a directory of its own |
+//! | 75 | `REMOVED` | the node was removed from the cluster | delete its data; to use the machine again, join with a new id |
 //! | 101 | | a panic: a bug | restart; report it with the log |
 
 /// A graceful stop.
@@ -35,8 +36,11 @@ pub const CANNOT_START: i32 = 73;
 /// The data directory is in use.
 pub const LOCKED: i32 = 74;
 
+/// The node was removed from the cluster.
+pub const REMOVED: i32 = 75;
+
 /// Every reason with its name, for `--help`, the runbook and messages about a node that ended.
-pub const TABLE: [(i32, &str, &str); 9] = [
+pub const TABLE: [(i32, &str, &str); 10] = [
     (OK, "OK", "stopped gracefully"),
     (USAGE, "USAGE", "wrong usage or configuration"),
     (DATA_CORRUPT, "DATA_CORRUPT", "the log is damaged"),
@@ -46,6 +50,7 @@ pub const TABLE: [(i32, &str, &str); 9] = [
     (STATE_DIVERGED, "STATE_DIVERGED", "the state differs from the leader's"),
     (CANNOT_START, "CANNOT_START", "the environment does not allow to start"),
     (LOCKED, "LOCKED", "the data directory is in use"),
+    (REMOVED, "REMOVED", "the node was removed from the cluster"),
 ];
 
 /// What an exit code of a node means, if it is one of them.

@@ -9,12 +9,14 @@
 //!
 //! ```text
 //!  data_dir/identity.json   who this is          made in a temporary file: write, fsync, rename, fsync of the directory
+//!  data_dir/topology.json   the newest topology known here, written by `topology/file.rs`
 //!  data_dir/LOCK            held while running   (an advisory lock, gone with the process)
 //!  wal_dir/identity.json    the same again, when the log is elsewhere: two directories cannot be mixed up
 //! ```
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -22,13 +24,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{ValidNodeConfig, digest_of};
 use crate::exit;
+use crate::topology::{Topology, file};
 
 const FILE: &str = "identity.json";
 const TEMPORARY_FILE: &str = "identity.json.new";
 const LOCK: &str = "LOCK";
 
 /// Version of the file and of the directory's layout.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What the file says. Values are kept one by one, so that a mismatch can name both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,10 @@ const FORMAT: u32 = 1;
 struct Stored {
     format: u32,
     node: u64,
+    /// A random number that tells this directory from any other that was made for the same id.
+    instance: u64,
+    /// Whether the node joined a cluster that was there; else it is one of those the cluster was made of.
+    joined: bool,
     /// See [`ValidNodeConfig::shared_values`].
     shared: BTreeMap<String, String>,
     /// Over all of the above: tells damage from difference.
@@ -46,13 +53,32 @@ impl Stored {
     fn of(config: &ValidNodeConfig) -> Self {
         let shared: BTreeMap<_, _> =
             config.shared_values().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let mut stored = Self { format: FORMAT, node: config.id, shared, digest: String::new() };
+        Self::with(config.id, shared, false, 0)
+    }
+
+    fn with(node: u64, shared: BTreeMap<String, String>, joined: bool, instance: u64) -> Self {
+        let mut stored = Self { format: FORMAT, node, instance, joined, shared, digest: String::new() };
         stored.digest = stored.own_digest();
         stored
     }
 
+    /// The same with an instance of its own.
+    fn instantiated(self) -> Self {
+        Self::with(self.node, self.shared, self.joined, random_instance())
+    }
+
+    /// Whether both are of one creation, which makes a new instance whenever it is tried again.
+    fn is_same_creation(&self, other: &Self) -> bool {
+        (self.format, self.node, self.joined, &self.shared) == (other.format, other.node, other.joined, &other.shared)
+    }
+
     fn own_digest(&self) -> String {
-        let head = [("format", self.format.to_string()), ("node", self.node.to_string())];
+        let head = [
+            ("format", self.format.to_string()),
+            ("node", self.node.to_string()),
+            ("instance", self.instance.to_string()),
+            ("joined", self.joined.to_string()),
+        ];
         let head = head.iter().map(|(key, value)| (*key, value.as_str()));
         let shared = self.shared.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         format!("{:016x}", digest_of(head.chain(shared)))
@@ -102,6 +128,25 @@ pub enum IdentityError {
         /// In the configuration.
         configured: String,
     },
+    /// The cluster to be joined has other settings.
+    #[error(
+        "the cluster has {key} = `{cluster}` but the configuration says `{configured}`: a node that joins must have the \
+         settings of the cluster"
+    )]
+    OtherCluster {
+        /// What differs.
+        key: String,
+        /// In the cluster.
+        cluster: String,
+        /// In the configuration.
+        configured: String,
+    },
+    /// The id was used before.
+    #[error("node {node} was removed from this cluster and ids never return: give the node an id that was never used")]
+    IdRemoved {
+        /// The id.
+        node: u64,
+    },
     /// The file is damaged.
     #[error("{path} is damaged: {problem}. Restore it from another copy of this node's data, or replace the replica")]
     Damaged {
@@ -134,7 +179,7 @@ impl IdentityError {
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::NotInitialised { .. } | Self::AlreadyInitialised { .. } | Self::NotEmpty { .. } => exit::USAGE,
-            Self::Mismatch { .. } => exit::IDENTITY_MISMATCH,
+            Self::Mismatch { .. } | Self::OtherCluster { .. } | Self::IdRemoved { .. } => exit::IDENTITY_MISMATCH,
             Self::Damaged { .. } => exit::DATA_CORRUPT,
             Self::Locked { .. } => exit::LOCKED,
             Self::Io { .. } => exit::CANNOT_START,
@@ -158,6 +203,7 @@ impl IdentityError {
 #[derive(Debug)]
 pub struct Identity {
     created: bool,
+    stored: Stored,
     _lock: File,
 }
 
@@ -167,31 +213,73 @@ impl Identity {
     /// # Errors
     /// [`IdentityError`]; nothing was changed unless it is `Io`.
     pub fn open(config: &ValidNodeConfig) -> Result<Self, IdentityError> {
-        let data_directory = config.data_dir.as_path();
         let expected = Stored::of(config);
-        if config.init {
-            check_empty(data_directory, None)?;
-            if let Some(wal_directory) = config.wal_dir.as_deref() {
-                check_empty(wal_directory, Some(&expected))?;
-            }
-            create_directory(data_directory)?;
-        } else {
-            check(data_directory, &expected)?;
-            if let Some(wal_directory) = config.wal_dir.as_deref() {
-                check(wal_directory, &expected)?;
+        if config.init { Self::create(config, expected, None) } else { Self::reopen(config, &expected) }
+    }
+
+    /// Creates the data directory of a node that joins a cluster: `shared` and `topology` are what a member says. When it
+    /// was created before, it is opened.
+    ///
+    /// # Errors
+    /// [`IdentityError`]; nothing was changed unless it is `Io`.
+    pub fn join(
+        config: &ValidNodeConfig,
+        shared: &[(String, String)],
+        topology: &Topology,
+    ) -> Result<Self, IdentityError> {
+        let own = Stored::of(config);
+        if read(&config.data_dir)?.is_some() {
+            return Self::reopen(config, &own);
+        }
+        if topology.removed().binary_search(&config.id).is_ok() {
+            return Err(IdentityError::IdRemoved { node: config.id });
+        }
+        let cluster: BTreeMap<String, String> = shared.iter().cloned().collect();
+        let joined = Stored::with(config.id, cluster, true, 0);
+        if let Some((key, cluster, configured)) = difference(&joined, &own) {
+            return Err(IdentityError::OtherCluster { key, cluster, configured });
+        }
+        Self::create(config, joined, Some(topology))
+    }
+
+    fn reopen(config: &ValidNodeConfig, expected: &Stored) -> Result<Self, IdentityError> {
+        let data_directory = config.data_dir.as_path();
+        let stored = check(data_directory, expected)?;
+        if let Some(wal_directory) = config.wal_dir.as_deref() {
+            let log = check(wal_directory, expected)?;
+            if log.instance != stored.instance {
+                return Err(IdentityError::Mismatch {
+                    path: wal_directory.to_owned(),
+                    key: String::from("instance"),
+                    stored: log.instance.to_string(),
+                    configured: format!("{} in {}", stored.instance, data_directory.display()),
+                });
             }
         }
         let lock = lock(data_directory)?;
-        if config.init {
-            // The data directory last: with its file there, the node exists.
-            let wal_directory = config.wal_directory();
-            create_directory(&wal_directory)?;
-            if config.wal_dir.is_some() {
-                write(&wal_directory, &expected)?;
-            }
-            write(data_directory, &expected)?;
+        Ok(Self { created: false, stored, _lock: lock })
+    }
+
+    fn create(config: &ValidNodeConfig, stored: Stored, topology: Option<&Topology>) -> Result<Self, IdentityError> {
+        let data_directory = config.data_dir.as_path();
+        check_empty(data_directory, None)?;
+        if let Some(wal_directory) = config.wal_dir.as_deref() {
+            check_empty(wal_directory, Some(&stored))?;
         }
-        Ok(Self { created: config.init, _lock: lock })
+        create_directory(data_directory)?;
+        let lock = lock(data_directory)?;
+        let stored = stored.instantiated();
+        // The data directory last: with its file there, the node exists.
+        let wal_directory = config.wal_directory();
+        create_directory(&wal_directory)?;
+        if config.wal_dir.is_some() {
+            write(&wal_directory, &stored)?;
+        }
+        if let Some(topology) = topology {
+            topology.write_file(data_directory).map_err(io_error("write the topology in", data_directory))?;
+        }
+        write(data_directory, &stored)?;
+        Ok(Self { created: true, stored, _lock: lock })
     }
 
     /// Whether this start created the node.
@@ -199,6 +287,50 @@ impl Identity {
     pub fn created(&self) -> bool {
         self.created
     }
+
+    /// Whether the node joined a cluster that was there.
+    #[must_use]
+    pub fn joined(&self) -> bool {
+        self.stored.joined
+    }
+
+    /// Tells this data directory from any other that was made for the same id; never 0.
+    #[must_use]
+    pub fn instance(&self) -> u64 {
+        self.stored.instance
+    }
+
+    /// The settings all nodes of the cluster share, and the nodes it was made of.
+    #[must_use]
+    pub fn shared(&self) -> Vec<(String, String)> {
+        self.stored.shared.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Digest of [`Identity::shared`]: compared in the handshake of peers.
+    #[must_use]
+    pub fn cluster_digest(&self) -> u64 {
+        digest_of(self.stored.shared.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+    }
+}
+
+/// A number from the operating system's randomness: it decides nothing, it only differs.
+fn random_instance() -> u64 {
+    RandomState::new().build_hasher().finish().max(1)
+}
+
+/// The first setting that differs: its key, what the first says, what the second says. Which nodes a cluster was made of
+/// is not the matter of a node that joined.
+fn difference(stored: &Stored, expected: &Stored) -> Option<(String, String, String)> {
+    // The cluster first: of another cluster, everything else differs too.
+    let keys = ["cluster_id"].into_iter().chain(stored.shared.keys().chain(expected.shared.keys()).map(String::as_str));
+    for key in keys.filter(|key| *key != "nodes" || !stored.joined) {
+        let (here, configured) = (stored.shared.get(key), expected.shared.get(key));
+        if here != configured {
+            let text = |value: Option<&String>| value.cloned().unwrap_or_else(|| String::from("(nothing)"));
+            return Some((key.to_owned(), text(here), text(configured)));
+        }
+    }
+    None
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
@@ -225,11 +357,10 @@ fn read(directory: &Path) -> Result<Option<Stored>, IdentityError> {
     Ok(Some(stored))
 }
 
-fn check(directory: &Path, expected: &Stored) -> Result<(), IdentityError> {
-    match read(directory)? {
-        Some(stored) => compare(directory, &stored, expected),
-        None => Err(IdentityError::NotInitialised { path: directory.to_owned() }),
-    }
+fn check(directory: &Path, expected: &Stored) -> Result<Stored, IdentityError> {
+    let stored = read(directory)?.ok_or_else(|| IdentityError::NotInitialised { path: directory.to_owned() })?;
+    compare(directory, &stored, expected)?;
+    Ok(stored)
 }
 
 fn compare(directory: &Path, stored: &Stored, expected: &Stored) -> Result<(), IdentityError> {
@@ -239,14 +370,8 @@ fn compare(directory: &Path, stored: &Stored, expected: &Stored) -> Result<(), I
     if stored.format != expected.format {
         return mismatch("format", stored.format.to_string(), expected.format.to_string());
     }
-    // The cluster first: of another cluster, everything else differs too.
-    let keys = ["cluster_id"].into_iter().chain(stored.shared.keys().chain(expected.shared.keys()).map(String::as_str));
-    for key in keys {
-        let (here, configured) = (stored.shared.get(key), expected.shared.get(key));
-        if here != configured {
-            let text = |value: Option<&String>| value.cloned().unwrap_or_else(|| String::from("(nothing)"));
-            return mismatch(key, text(here), text(configured));
-        }
+    if let Some((key, here, configured)) = difference(stored, expected) {
+        return mismatch(&key, here, configured);
     }
     if stored.node != expected.node {
         return mismatch("id", stored.node.to_string(), expected.node.to_string());
@@ -258,7 +383,7 @@ fn compare(directory: &Path, stored: &Stored, expected: &Stored) -> Result<(), I
 /// that was interrupted leaves.
 fn check_empty(directory: &Path, interrupted: Option<&Stored>) -> Result<(), IdentityError> {
     if let Some(stored) = read(directory)?
-        && Some(&stored) != interrupted
+        && !interrupted.is_some_and(|interrupted| stored.is_same_creation(interrupted))
     {
         return Err(IdentityError::AlreadyInitialised { path: directory.to_owned(), node: stored.node });
     }
@@ -270,7 +395,8 @@ fn check_empty(directory: &Path, interrupted: Option<&Stored>) -> Result<(), Ide
     for entry in entries {
         let entry = entry.map_err(io_error("read the directory", directory))?;
         let name = entry.file_name();
-        let own = [FILE, TEMPORARY_FILE, LOCK, "lost+found"].iter().any(|own| name == *own);
+        let own =
+            [FILE, TEMPORARY_FILE, LOCK, file::NAME, file::TEMPORARY_NAME, "lost+found"].iter().any(|own| name == *own);
         // The log's directory is made before the identity; only an empty one is ours.
         let empty_directory =
             name == "wal" && std::fs::read_dir(entry.path()).is_ok_and(|mut list| list.next().is_none());

@@ -5,11 +5,13 @@
 #![allow(clippy::unwrap_used)] // a test may panic
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use ringraft_engine::limits::Limits as StateLimits;
 use ringraft_engine::shard::restore::ConsensusSettings;
 use ringraft_engine::shard::{Shard, ShardSettings};
+use ringraft_engine::topology::Topology;
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
@@ -30,14 +32,15 @@ fn wal_config() -> ValidConfig {
 }
 
 fn shard(peers: &[u64]) -> Shard<MemDisk> {
+    let nodes = [1].iter().chain(peers).map(|node| (NodeId(*node), vec![format!("n{node}:1")]));
     let settings = ShardSettings {
         node: NodeId(1),
         shard: 0,
         shards: 1,
         groups: 2,
-        peers: peers.iter().copied().map(NodeId).collect(),
         initial: vec![Membership::new([1].iter().chain(peers).copied().map(NodeId).collect()); 2],
-        addresses: (1..=3).map(|node| (NodeId(node), vec![node.to_string()])).collect(),
+        topology: Arc::new(Topology::initial(nodes, 2, 1, 3).unwrap()),
+        shared: Arc::default(),
         limits: Limits::CLIENT,
         waiting_max: 100,
         connections_max: 2,
@@ -47,6 +50,7 @@ fn shard(peers: &[u64]) -> Shard<MemDisk> {
         digest_ticks: 3,
         snapshots: ringraft_engine::shard::SnapshotSettings::default(),
         incarnation: 1,
+        report_ticks: 20,
         first_election_ticks: 2,
     };
     let consensus = ConsensusSettings {

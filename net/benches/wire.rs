@@ -129,7 +129,8 @@ fn ready_core() -> (Core, ringraft_net::client::ConnectionId) {
     core.start(0);
     let Some(Action::Connect { connection, .. }) = core.poll_action() else { panic!("it connects") };
     core.connected(connection, 0);
-    let identity = Identity { cluster: [1; 16], node: 1, shard: 0, config_digest: 0, members: vec![1] };
+    let identity =
+        Identity { cluster: [1; 16], node: 1, shard: 0, config_digest: 0, members: vec![1], removed: vec![] };
     let nodes = vec![NodeInfo { node: 1, addresses: vec![address.to_owned()] }];
     let topology = Topology { groups: 1, shards: 1, nodes, leaders: vec![Some(1)] };
     let mut answer = Vec::new();

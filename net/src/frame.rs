@@ -67,11 +67,15 @@ pub enum FrameKind {
     Snapshot = 14,
     /// How far the receiver of a snapshot is.
     SnapshotAnswer = 15,
+    /// How a node and the groups it leads are.
+    Report = 16,
+    /// A wish that a group be led by another node.
+    TransferWish = 17,
 }
 
 impl FrameKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Hello,
         Self::Welcome,
         Self::Refused,
@@ -87,6 +91,8 @@ impl FrameKind {
         Self::AdminReply,
         Self::Snapshot,
         Self::SnapshotAnswer,
+        Self::Report,
+        Self::TransferWish,
     ];
 
     fn from_number(number: u8) -> Option<Self> {

@@ -42,6 +42,8 @@ pub struct Identity {
     pub config_digest: u64,
     /// All nodes of the cluster, its own among them.
     pub members: Vec<u64>,
+    /// Nodes that were removed from it.
+    pub removed: Vec<u64>,
 }
 
 /// Why a handshake failed. The connection must be closed.
@@ -181,6 +183,14 @@ pub fn check_hello(identity: &Identity, hello: &Hello) -> Result<(), Refused> {
 
 fn check_peer(identity: &Identity, hello: &Hello) -> Result<(), Refused> {
     let refuse = |code, message| Err(Refused { code, message });
+    if identity.removed.contains(&hello.node) {
+        let message = format!(
+            "node {} was removed from this cluster and its id never returns: stop it; to use the machine again, give it \
+             an empty data directory and a new id",
+            hello.node
+        );
+        return refuse(RefusalCode::Removed, message);
+    }
     if hello.node == identity.node || !identity.members.contains(&hello.node) {
         let message = format!(
             "node {} is no other member of the cluster, which has nodes {:?}; check its node id",

@@ -11,8 +11,8 @@ use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
 use ringraft_net::wire::{
     self, AdminRefusal, AdminReply, AdminRequest, Consistency, Digest, Hello, NodeInfo, Operation, OperationResult,
-    Outcome, PROTOCOL_VERSION, PeerBody, PeerMessage, Position, RefusalCode, Refused, Reply, Request, Role,
-    SnapshotAnswer, SnapshotPiece, Topology, Welcome,
+    Outcome, PROTOCOL_VERSION, PeerBody, PeerMessage, Position, RefusalCode, Refused, Reply, Report, ReportedGroup,
+    Request, Role, SnapshotAnswer, SnapshotPiece, Topology, TransferWish, Welcome,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -434,6 +434,50 @@ fn tails_and_digests() {
         ",
         |out| _ = SnapshotAnswer { group: 3, term: 4, last_index: 9, next_offset: 8192 }.append_frame(out),
     );
+}
+
+#[test]
+fn reports() {
+    let group = ReportedGroup {
+        group: 3,
+        term: 4,
+        epoch: 5,
+        voters: vec![1, 2],
+        outgoing: vec![3],
+        learners: vec![],
+        membership_index: 6,
+        behind: vec![2],
+        committed_term: 7,
+        committed_index: 8,
+    };
+    let report =
+        Report { node: 1, epoch: 5, release: String::from("0.1.0"), requests_per_second: 9, groups: vec![group] };
+    check(
+        "report",
+        r"
+            525201109400000000000000000000004d312dbc00bb0d4d
+            010000000000000002000000000000000300000000000000020000000000000003000000040000000000000005000000
+            00000000ccffffff02000000d4ffffff01000000d4ffffff000000000600000000000000c4ffffff0100000007000000
+            00000000080000000000000001000000000000000500000000000000302e312e30ffffff090000000000000094ffffff
+            01000000
+        ",
+        |out| _ = report.append_frame(out),
+    );
+    let head = |frame: &[u8]| frame[frame::HEADER_BYTES..].to_vec();
+    let mut bytes = Vec::new();
+    report.append_frame(&mut bytes);
+    assert_eq!(wire::view_report(&head(&bytes)).unwrap(), report);
+    let wish = TransferWish { group: 3, to: 4 };
+    check("transfer wish", r"525201110c0000000000000000000000604bef598313f06f030000000400000000000000", |out| {
+        _ = wish.append_frame(out)
+    });
+    bytes.clear();
+    wish.append_frame(&mut bytes);
+    assert_eq!(wire::view_transfer_wish(&head(&bytes)).unwrap(), wish);
+    let groups = vec![ReportedGroup::default(); wire::REPORT_GROUPS_MAX + 1];
+    bytes.clear();
+    Report { groups, ..report }.append_frame(&mut bytes);
+    assert!(wire::view_report(&head(&bytes)).is_err(), "a report is bounded");
 }
 
 #[test]

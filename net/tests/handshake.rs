@@ -10,7 +10,7 @@ use ringraft_net::limits::Limits;
 use ringraft_net::wire::{self, Hello, NodeInfo, PROTOCOL_VERSION, RefusalCode, Refused, Role, Topology, Welcome};
 
 fn identity(node: u64) -> Identity {
-    Identity { cluster: [0xA1; 16], node, shard: 2, config_digest: 0xD16, members: vec![1, 2, 3] }
+    Identity { cluster: [0xA1; 16], node, shard: 2, config_digest: 0xD16, members: vec![1, 2, 3], removed: vec![] }
 }
 
 fn topology() -> Topology {
@@ -113,6 +113,17 @@ fn a_peer_that_is_no_other_member() {
     let stranger = identity(9);
     assert_refused(shake(&Dialer::peer(&stranger, 2), &identity(2)), RefusalCode::NotMember, &["node 9", "[1, 2, 3]"]);
     assert_refused(shake(&Dialer::peer(&identity(2), 2), &identity(2)), RefusalCode::NotMember, &["node 2"]);
+}
+
+#[test]
+fn a_peer_that_was_removed() {
+    let here = Identity { removed: vec![1, 7], members: vec![2, 3], ..identity(2) };
+    assert_refused(
+        shake(&Dialer::peer(&identity(1), 2), &here),
+        RefusalCode::Removed,
+        &["node 1 was removed", "new id"],
+    );
+    assert_refused(shake(&Dialer::peer(&identity(9), 2), &here), RefusalCode::NotMember, &["node 9"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! Frames have checksums that are right, so that what is in them is reached.
 #![no_main]
 
+use std::sync::Arc;
 use std::collections::BTreeMap;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
@@ -12,6 +13,7 @@ use ringraft_engine::limits::Limits as StateLimits;
 use ringraft_engine::shard::clients::ConnectionId;
 use ringraft_engine::shard::restore::ConsensusSettings;
 use ringraft_engine::shard::{Shard, ShardSettings};
+use ringraft_engine::topology::Topology;
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
@@ -38,14 +40,16 @@ fn wal_config() -> ringraft_wal::ValidConfig {
 }
 
 fn shard() -> Shard<MemDisk> {
+    let nodes = (1..=3).map(|node| (NodeId(node), vec![format!("n{node}:1")]));
+    let topology = Topology::initial(nodes, 2, 1, 3).expect("valid");
     let settings = ShardSettings {
         node: NodeId(1),
         shard: 0,
         shards: 1,
         groups: 2,
-        peers: vec![NodeId(2), NodeId(3)],
         initial: vec![Membership::new((1..=3).map(NodeId).collect()); 2],
-        addresses: (1..=3).map(|node| (NodeId(node), vec![node.to_string()])).collect(),
+        topology: Arc::new(topology),
+        shared: Arc::default(),
         limits: Limits::CLIENT,
         waiting_max: 20,
         connections_max: 2,
@@ -55,6 +59,7 @@ fn shard() -> Shard<MemDisk> {
         digest_ticks: 3,
         snapshots: ringraft_engine::shard::SnapshotSettings::default(),
         incarnation: 1,
+        report_ticks: 20,
         first_election_ticks: 2,
     };
     let consensus = ConsensusSettings {

@@ -55,8 +55,10 @@ impl World {
             return Ok(());
         }
         self.show_clock(node, shard);
-        let Some(host) = self.nodes[node].host(incarnation, shard) else { return Ok(()) };
+        let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
+        let host = &mut process.hosts[shard];
         host.shard.tick();
+        host.shard.exchange(&mut process.board);
         self.checkers.tick(node, shard, &host.shard)?;
         self.events.after(tick_us, Event::Tick { node, incarnation, shard });
         self.hand_to_disk(node, shard);
@@ -227,7 +229,7 @@ impl World {
         let damaged = place.lost == Some(Lost::Damaged);
         let excused = match fatal {
             Fatal::Wal(_) => place.may_fail || damaged,
-            Fatal::Unreadable { .. } => damaged,
+            Fatal::Unreadable { .. } | Fatal::Topology(_) => damaged,
             Fatal::Conflict { .. } | Fatal::Diverged { .. } => false,
         };
         if !excused {

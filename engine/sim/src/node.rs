@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use ringraft_engine::shard::Shard;
+use ringraft_engine::shard::board::NodeBoard;
 use ringraft_engine::shard::clients::ConnectionId;
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::link::Backoff;
@@ -204,6 +205,7 @@ impl Node {
 /// A process: its shards' executors.
 pub(crate) struct Process {
     pub(crate) hosts: Vec<Host>,
+    pub(crate) board: NodeBoard,
     pub(crate) stopping: bool,
     /// Ticks of its shards since the stop began.
     pub(crate) stopping_ticks: u32,

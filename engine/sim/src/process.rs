@@ -6,10 +6,13 @@
 //! the node had reported durable.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
+use ringraft_engine::shard::board::NodeBoard;
 use ringraft_engine::shard::{Shard, ShardSettings};
 use ringraft_engine::snapshot::{FileLoader, load_newest};
-use ringraft_raft::{Membership, NodeId};
+use ringraft_engine::topology::Topology;
+use ringraft_raft::NodeId;
 
 use crate::checkers::Violation;
 use crate::disk::{Ending, OpenError, SimDisk};
@@ -90,7 +93,8 @@ impl World {
             }
         }
         self.checkers.process_starts(node, hosts.iter().map(|host| &host.shard))?;
-        self.nodes[node].process = Some(Process { hosts, stopping: false, stopping_ticks: 0 });
+        let board = NodeBoard::new(Arc::new(self.initial_topology()));
+        self.nodes[node].process = Some(Process { hosts, board, stopping: false, stopping_ticks: 0 });
         self.nodes[node].state = State::Running;
         self.statistics.starts += 1;
         self.note(format_args!("n{} runs (incarnation {incarnation})", node + 1));
@@ -137,16 +141,15 @@ impl World {
 
     fn settings(&self, node: usize, shard: usize) -> ShardSettings {
         let plan = &self.plan;
-        let shards = usize::from(plan.shards);
-        let addresses = |node| (0..shards).map(|shard| Self::address(node, shard)).collect();
+        let topology = self.initial_topology();
         ShardSettings {
             node: NodeId(node as u64 + 1),
             shard: shard as u16,
             shards: plan.shards,
             groups: plan.groups,
-            peers: (0..plan.nodes).filter(|peer| *peer != node).map(|peer| NodeId(peer as u64 + 1)).collect(),
-            initial: vec![Membership::new((1..=plan.nodes as u64).map(NodeId).collect()); plan.groups as usize],
-            addresses: (0..plan.nodes).map(|node| (NodeId(node as u64 + 1), addresses(node))).collect(),
+            initial: topology.memberships(),
+            topology: Arc::new(topology),
+            shared: Arc::default(),
             limits: plan.limits.client(),
             waiting_max: plan.waiting_max,
             connections_max: plan.connections_max,
@@ -154,10 +157,21 @@ impl World {
             peer_queue_bytes_max: plan.peer_queue_bytes_max,
             disk_stall_ticks: plan.disk_stall_ticks(),
             digest_ticks: plan.ticks(1_000_000),
+            report_ticks: plan.ticks(1_000_000),
             snapshots: plan.snapshots,
             incarnation: u64::from(self.nodes[node].incarnation),
             first_election_ticks: FIRST_ELECTION_TICKS,
         }
+    }
+
+    /// What the cluster has at first: every node holds every group, as far as it may.
+    fn initial_topology(&self) -> Topology {
+        let plan = &self.plan;
+        let shards = usize::from(plan.shards);
+        let addresses = |node| (0..shards).map(|shard| Self::address(node, shard)).collect();
+        let nodes = (0..plan.nodes).map(|node| (NodeId(node as u64 + 1), addresses(node)));
+        Topology::initial(nodes, plan.groups, plan.shards, plan.nodes as u32)
+            .unwrap_or_else(|error| panic!("a plan makes a valid topology: {error}"))
     }
 
     fn begin_tasks(&mut self, node: usize) {

@@ -258,6 +258,7 @@ impl World {
             shard: shard as u16,
             config_digest: self.plan.seed,
             members: (1..=self.plan.nodes as u64).collect(),
+            removed: Vec::new(),
         }
     }
 

@@ -26,6 +26,8 @@ settings! {
         id: u64 = 0, 0..=18_446_744_073_709_551_615, "a number, at least 1", "RINGRAFT_ID", own;
         /// Raft groups of the cluster, fixed when it is created.
         groups: u32 = 1, 1..=16_384, "groups", "RINGRAFT_GROUPS", shared;
+        /// Replicas of each group, when there are as many nodes; group 0, which keeps the cluster's topology, has up to five.
+        replication_factor: u32 = 3, 1..=9, "replicas", "RINGRAFT_REPLICATION_FACTOR", shared;
         /// Shards of every node, one core each, fixed when the cluster is created.
         shards: u16 = 1, 1..=256, "shards", "RINGRAFT_SHARDS", shared;
         /// Length of a tick, the unit of all protocol times.
@@ -63,9 +65,9 @@ settings! {
         /// Records of a group proposed and not yet committed.
         uncommitted_bytes_max: u64 = 67_108_864, 4_096..=1_073_741_824, "bytes", "RINGRAFT_UNCOMMITTED_BYTES_MAX", own;
         /// Longest key.
-        key_bytes_max: u32 = 4_096, 16..=4_096, "bytes", "RINGRAFT_KEY_BYTES_MAX", shared;
+        key_bytes_max: u32 = 4_096, 64..=4_096, "bytes", "RINGRAFT_KEY_BYTES_MAX", shared;
         /// Longest value.
-        value_bytes_max: u32 = 1_048_576, 64..=1_048_576, "bytes", "RINGRAFT_VALUE_BYTES_MAX", shared;
+        value_bytes_max: u32 = 1_048_576, 65_536..=1_048_576, "bytes", "RINGRAFT_VALUE_BYTES_MAX", shared;
         /// Longest frame of a client.
         request_bytes_max: u32 = 4_194_304, 65_536..=4_194_304, "bytes", "RINGRAFT_REQUEST_BYTES_MAX", shared;
         /// Operations in one request.
@@ -120,7 +122,8 @@ settings! {
         data_dir: PathBuf = "", "a path", "RINGRAFT_DATA_DIR", own;
         /// Directory of the log when it is to be on another disk; empty: data_dir/wal.
         wal_dir: Option<PathBuf> = "", "a path or empty", "RINGRAFT_WAL_DIR", own;
-        /// All nodes of the cluster, this one included; shard s of a node has the port named here plus s.
+        /// The nodes that the cluster is made of at first, this one included, or this node alone when it joins one; shard s of
+        /// a node has the port named here plus s. What is added or removed later is kept by the cluster itself.
         peers: Peers = "", "id=host:port,id=host:port,...", "RINGRAFT_PEERS", own;
         /// Address to listen on when it is not the one others reach this node by; shard s adds s to the port.
         listen: Option<Address> = "", "host:port or empty", "RINGRAFT_LISTEN", own;

@@ -14,9 +14,7 @@ use super::{ConfigError, NodeConfig, SETTINGS, Switch};
 use crate::limits::Limits;
 use crate::shard::SnapshotSettings;
 use crate::snapshot::ChunkBytes;
-
-/// Nodes of a cluster at most: quorums beyond that cost more than they give.
-const NODES_MAX: usize = 31;
+use crate::topology::{NODES_MAX, Topology, TopologyError};
 
 /// A follower that does not answer a chunk of a snapshot for so long is given up for a while.
 const SNAPSHOT_PATIENCE_MS: u64 = 10_000;
@@ -59,6 +57,11 @@ impl NodeConfig {
             .wal_config()
             .validate(config.wal_identity(0))
             .map_err(|error| ConfigError::Relation(error.to_string()))?;
+        let topology = config.initial_topology().map_err(|error| ConfigError::Relation(error.to_string()))?;
+        let (bytes, bytes_max) = (topology.encode().len(), config.value_bytes_max as usize);
+        relation(bytes <= bytes_max, || {
+            format!("value_bytes_max = {bytes_max} is too small for the cluster's own topology of {bytes} bytes")
+        })?;
         Ok(config)
     }
 
@@ -179,6 +182,14 @@ impl ValidNodeConfig {
         self.peers.0.iter().map(|(id, address)| (NodeId(*id), shards(address))).collect()
     }
 
+    /// The topology of a cluster that is made of these nodes now.
+    ///
+    /// # Errors
+    /// More groups or nodes than a topology can hold, or addresses that are none.
+    pub fn initial_topology(&self) -> Result<Topology, TopologyError> {
+        Topology::initial(self.addresses(), self.groups, self.shards, self.replication_factor)
+    }
+
     /// Where others reach a shard of a node.
     #[must_use]
     pub fn address(&self, node: NodeId, shard: u16) -> Option<String> {
@@ -274,6 +285,11 @@ impl ValidNodeConfig {
         self.raft_config(group).validate().expect("checked by validate()")
     }
 
+    /// The request that changes the topology: the value before and the one after.
+    fn topology_bytes_max(&self) -> u32 {
+        2 * self.value_bytes_max + REQUEST_OVERHEAD_BYTES
+    }
+
     fn wal_config(&self) -> ringraft_wal::Config {
         ringraft_wal::Config {
             block_bytes: self.block_bytes as usize,
@@ -281,7 +297,8 @@ impl ValidNodeConfig {
             segments_max: self.segments_max,
             segments_ready: self.segment_pool,
             batch_bytes_max: self.batch_bytes_max as usize,
-            record_bytes_max: self.entry_bytes_max.max(self.request_bytes_max) as usize + RECORD_OVERHEAD_BYTES,
+            record_bytes_max: self.entry_bytes_max.max(self.request_bytes_max).max(self.topology_bytes_max()) as usize
+                + RECORD_OVERHEAD_BYTES,
             flushes_in_flight_max: self.flushes_in_flight_max as usize,
             backlog_bytes_max: self.backlog_bytes_max as usize,
             cache_bytes_max: self.cache_bytes_max as usize,

@@ -165,6 +165,21 @@ impl Group {
         self.core.membership().voters()
     }
 
+    /// The last applied entry.
+    pub(crate) fn last_applied(&self) -> Index {
+        self.machine.last_applied()
+    }
+
+    /// The value of a key, as far as applied here.
+    pub(crate) fn value(&self, key: &[u8]) -> Option<&[u8]> {
+        self.machine.value(key)
+    }
+
+    /// Whether what was committed before the start is applied.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving
+    }
+
     /// Whether this replica leads, or a leader speaks to it.
     pub(crate) fn is_in_use(&self) -> bool {
         self.core.hears_leader()

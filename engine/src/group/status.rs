@@ -140,6 +140,12 @@ impl Group {
         }
     }
 
+    /// Members that have not caught up, as this leader sees them.
+    pub(crate) fn behind(&self) -> Vec<NodeId> {
+        let others = self.core.membership().members().into_iter().filter(|node| *node != self.core.config().id);
+        others.filter(|node| !self.core.has_caught_up(*node, self.catch_up_bytes)).collect()
+    }
+
     /// The same for checkers: without text, and with what is on disk.
     pub(crate) fn view(&self) -> GroupView {
         GroupView {

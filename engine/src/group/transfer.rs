@@ -85,6 +85,14 @@ impl Group {
         }
     }
 
+    /// The cluster would rather have `to` lead. Nobody waits for it, and it may not be possible.
+    pub(crate) fn follow_wish<D: Disk>(&mut self, to: NodeId, io: &mut Io<D>) {
+        let possible = self.is_leader() && !self.is_handing_over() && self.targets(io).contains(&to);
+        if possible && self.core.transfer_leadership(to).is_ok() {
+            self.advance(Input::Nothing, io);
+        }
+    }
+
     fn begin_transfer<D: Disk>(&mut self, to: u64, asker: Asker, io: &mut Io<D>) -> Result<(), AdminReply> {
         let (group, me) = (self.id.0, self.core.config().id);
         if !self.is_leader() {

@@ -13,7 +13,7 @@ use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::glommio::{self as sockets, Connection as Link};
 use ringraft_net::handshake::{Acceptor, Dialer, HandshakeError, Identity};
 use ringraft_net::socket::Options;
-use ringraft_net::wire::{Hello, RefusalCode, Refused, Role, Topology};
+use ringraft_net::wire::{Hello, RefusalCode, Refused, Role};
 use ringraft_raft::NodeId;
 use tracing::{debug, warn};
 
@@ -21,9 +21,47 @@ use super::executor::Host;
 
 /// What this shard says about itself in every handshake.
 pub(super) struct Local {
-    pub(super) identity: Identity,
-    pub(super) topology: Topology,
+    pub(super) cluster: [u8; 16],
+    pub(super) node: u64,
+    pub(super) shard: u16,
+    pub(super) config_digest: u64,
     pub(super) seed: u64,
+}
+
+impl Local {
+    /// With the members as the shard knows them now.
+    fn identity(&self, host: &Host) -> Identity {
+        let shard = host.shard.borrow();
+        let topology = shard.topology();
+        Identity {
+            cluster: self.cluster,
+            node: self.node,
+            shard: self.shard,
+            config_digest: self.config_digest,
+            members: topology.nodes().iter().map(|node| node.id.0).collect(),
+            removed: topology.removed().to_vec(),
+        }
+    }
+}
+
+/// Why a peer is not linked to.
+pub(super) struct NotLinked {
+    pub(super) reason: String,
+    /// It says that this node was removed from the cluster.
+    pub(super) removed: bool,
+}
+
+impl From<String> for NotLinked {
+    fn from(reason: String) -> Self {
+        Self { reason, removed: false }
+    }
+}
+
+impl From<HandshakeError> for NotLinked {
+    fn from(error: HandshakeError) -> Self {
+        let removed = matches!(&error, HandshakeError::Refused(refused) if refused.code == RefusalCode::Removed);
+        Self { reason: error.to_string(), removed }
+    }
 }
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
@@ -81,10 +119,11 @@ async fn read_hello(
         Refused { code: RefusalCode::Stopping, message: message.clone() }.append_frame(answer);
         return Err(message);
     }
-    let acceptor = Acceptor::new(&local.identity);
+    let identity = local.identity(host);
+    let acceptor = Acceptor::new(&identity);
     let read = async {
         loop {
-            let topology = || topology(host, local);
+            let topology = || host.shard.borrow().client_topology();
             let seen = acceptor.receive(buffer.filled(), topology, answer).map_err(|error| error.to_string())?;
             if let Some(accepted) = seen {
                 buffer.consume(accepted.consumed);
@@ -103,17 +142,6 @@ async fn patience<T>() -> Result<T, String> {
     Err(format!("no handshake within {HANDSHAKE_PATIENCE:?}"))
 }
 
-/// The topology with the leaders as this shard knows them now.
-fn topology(host: &Host, local: &Local) -> Topology {
-    let mut topology = local.topology.clone();
-    for (group, leader) in host.shard.borrow().leaders() {
-        if let Some(place) = topology.leaders.get_mut(group as usize) {
-            *place = leader;
-        }
-    }
-    topology
-}
-
 /// Dials a peer.
 pub(super) async fn connect(address: SocketAddr) -> Result<Link, String> {
     sockets::connect(address, CONNECT_PATIENCE, &Options::default())
@@ -122,23 +150,22 @@ pub(super) async fn connect(address: SocketAddr) -> Result<Link, String> {
 }
 
 /// The dialing side's handshake with a peer.
-pub(super) async fn greet_peer(stream: &Link, local: &Local, node: NodeId) -> Result<(), String> {
-    let dialer = Dialer::peer(&local.identity, node.0);
+pub(super) async fn greet_peer(stream: &Link, host: &Host, local: &Local, node: NodeId) -> Result<(), NotLinked> {
+    let dialer = Dialer::peer(&local.identity(host), node.0);
     let (mut hello, mut buffer) = (Vec::new(), ReceiveBuffer::new());
     dialer.start(&mut hello);
     stream.write_all(&hello).await.map_err(|error| error.to_string())?;
     let answer = async {
         loop {
-            let seen = dialer.receive(buffer.filled()).map_err(|error: HandshakeError| error.to_string())?;
-            if seen.is_some() {
+            if dialer.receive(buffer.filled())?.is_some() {
                 return Ok(());
             }
             match stream.read_some(&mut buffer, HANDSHAKE_READ_BYTES).await {
-                Ok(0) => return Err(String::from("the peer closed the connection during the handshake")),
+                Ok(0) => return Err(String::from("the peer closed the connection during the handshake").into()),
                 Ok(_) => {}
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(error.to_string().into()),
             }
         }
     };
-    futures_lite::future::or(answer, patience()).await
+    futures_lite::future::or(answer, async { patience::<()>().await.map_err(NotLinked::from) }).await
 }

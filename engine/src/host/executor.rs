@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use glommio::timer::sleep;
@@ -18,12 +18,15 @@ use ringraft_raft::NodeId;
 use ringraft_wal::glommio::{Completions, GlommioDisk};
 use tracing::{info, warn};
 
+use super::NodeContext;
+use super::accept::Local;
 use super::clock::now_us;
 use super::peer::Sender;
 use super::signal::Signal;
 use crate::shard::Shard;
 use crate::shard::clients::ConnectionId;
 use crate::shard::io::Fatal;
+use crate::topology::{NodeRecord, Topology};
 
 /// One client connection, as the turn task sees it.
 struct Connection {
@@ -46,6 +49,10 @@ pub(super) struct Host {
     pub(super) finished: Signal,
     counter: Arc<AtomicU64>,
     pub(super) stopping: Cell<bool>,
+    node: Arc<NodeContext>,
+    local: Rc<Local>,
+    /// The topology that the senders follow.
+    followed: RefCell<Option<Arc<Topology>>>,
 }
 
 impl Host {
@@ -54,6 +61,7 @@ impl Host {
         work: Signal,
         completions: Completions,
         counter: Arc<AtomicU64>,
+        (node, local): (Arc<NodeContext>, Rc<Local>),
     ) -> Rc<Self> {
         Rc::new(Self {
             shard: RefCell::new(shard),
@@ -65,7 +73,50 @@ impl Host {
             finished: Signal::default(),
             counter,
             stopping: Cell::new(false),
+            node,
+            local,
+            followed: RefCell::new(None),
         })
+    }
+
+    /// The shard meets the others of this node; then the links follow its topology.
+    pub(super) fn exchange(self: &Rc<Self>) {
+        self.shard.borrow_mut().exchange(&mut self.node.board());
+        if self.shard.borrow().is_removed() {
+            self.node.removed.store(true, Ordering::Relaxed);
+            self.node.stop.store(true, Ordering::Relaxed);
+        }
+        let topology = Arc::clone(self.shard.borrow().topology());
+        if !self.followed.borrow().as_ref().is_some_and(|followed| Arc::ptr_eq(followed, &topology)) {
+            self.follow_peers(&topology);
+            *self.followed.borrow_mut() = Some(topology);
+        }
+    }
+
+    /// Senders to exactly the peers of the shard, at the addresses of the topology.
+    fn follow_peers(self: &Rc<Self>, topology: &Topology) {
+        let wanted: Vec<(NodeId, String)> = {
+            let mut shard = self.shard.borrow_mut();
+            let nodes = shard.peers().nodes().filter_map(|node| topology.node(node));
+            let address = |node: &NodeRecord| node.addresses.get(usize::from(self.local.shard)).cloned();
+            nodes.filter_map(|node| Some((node.id, address(node)?))).collect()
+        };
+        let is_wanted = |sender: &Rc<Sender>| {
+            wanted.iter().any(|(node, address)| (*node, address) == (sender.node, &sender.address))
+        };
+        let (kept, gone): (Vec<_>, Vec<_>) = self.senders.take().into_iter().partition(is_wanted);
+        for sender in gone {
+            self.shard.borrow_mut().peer_disconnected(sender.node);
+            sender.leave();
+        }
+        let is_new = |node: &NodeId| !kept.iter().any(|sender| sender.node == *node);
+        let new = wanted.into_iter().filter(|(node, _)| is_new(node));
+        let new: Vec<_> = new.map(|(node, address)| Sender::new(node, address)).collect();
+        for sender in &new {
+            let (sender, host, local) = (Rc::clone(sender), Rc::clone(self), Rc::clone(&self.local));
+            glommio::spawn_local(sender.run(host, local)).detach();
+        }
+        self.senders.borrow_mut().extend(kept.into_iter().chain(new));
     }
 
     /// Runs turns for as long as the node lives: completions in, one turn, bytes out.
@@ -238,7 +289,7 @@ impl Host {
     }
 
     /// Ticks for as long as the node lives; begins the graceful stop when `stop` is set.
-    pub(super) async fn tick_forever(self: Rc<Self>, tick: Duration, stop: Arc<AtomicBool>) {
+    pub(super) async fn tick_forever(self: Rc<Self>, tick: Duration) {
         let mut stopping_ticks = 0_u32;
         let stop_ticks_max = (STOP_PATIENCE.as_millis() / tick.as_millis().max(1)) as u32;
         loop {
@@ -249,8 +300,9 @@ impl Host {
                 shard.observe_time(now_us());
                 shard.tick(); // once, however late: see `Shard::tick`
             }
+            self.exchange();
             self.work.raise();
-            if stop.load(Ordering::Relaxed) {
+            if self.node.stop.load(Ordering::Relaxed) {
                 self.stopping.set(true);
                 self.shard.borrow_mut().begin_stop();
                 stopping_ticks += 1;

@@ -13,23 +13,28 @@
 mod accept;
 mod clock;
 mod executor;
+mod keeper;
 mod load;
 mod peer;
 mod signal;
 mod start;
 pub mod watchdog;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement};
+use ringraft_raft::Membership;
 use tracing::{error, info};
 
 use crate::config::ValidNodeConfig;
 use crate::exit;
 use crate::identity::Identity;
+use crate::shard::board::NodeBoard;
 use crate::shard::io::Fatal;
+use crate::topology::Topology;
 
 /// Why a node ended other than by a graceful stop.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +71,23 @@ pub enum HostError {
         /// Why.
         fatal: Fatal,
     },
+    /// The topology this node kept cannot be used.
+    #[error("{directory}: {reason}", directory = directory.display())]
+    Topology {
+        /// The data directory.
+        directory: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The cluster removed this node; it has stopped gracefully.
+    #[error(
+        "node {node} was removed from the cluster: its data may be deleted; to use the machine again, let it join with an \
+         empty data directory and a new id"
+    )]
+    Removed {
+        /// This node.
+        node: u64,
+    },
     /// A thread or signal handler could not be set up.
     #[error("cannot set up {what}: {reason}")]
     Setup {
@@ -83,9 +105,11 @@ impl HostError {
         match self {
             Self::Identity(error) => error.exit_code(),
             Self::Executor { .. } | Self::Setup { .. } => exit::CANNOT_START,
+            Self::Topology { .. } => exit::DATA_CORRUPT,
+            Self::Removed { .. } => exit::REMOVED,
             Self::Start { exit_code, .. } => *exit_code,
             Self::Fatal { fatal: Fatal::Wal(_), .. } => exit::WAL_POISONED,
-            Self::Fatal { fatal: Fatal::Unreadable { .. }, .. } => exit::DATA_CORRUPT,
+            Self::Fatal { fatal: Fatal::Unreadable { .. } | Fatal::Topology(_), .. } => exit::DATA_CORRUPT,
             Self::Fatal { fatal: Fatal::Diverged { .. } | Fatal::Conflict { .. }, .. } => exit::STATE_DIVERGED,
         }
     }
@@ -108,30 +132,95 @@ pub fn executor_builder(name: &str, cpu: Option<usize>, spin_before_park: Durati
 /// # Errors
 /// Whatever keeps the node from starting or going on; [`HostError::exit_code`] is meant for the process.
 pub fn run(config: ValidNodeConfig) -> Result<(), HostError> {
+    let identity = Identity::open(&config)?;
+    run_as(config, identity)
+}
+
+/// The same over a data directory that is open already, as [`Identity::join`] leaves it.
+///
+/// # Errors
+/// See [`run`].
+pub fn run_as(config: ValidNodeConfig, identity: Identity) -> Result<(), HostError> {
     end_on_panic();
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))
             .map_err(|error| HostError::Setup { what: "a signal handler", reason: error.to_string() })?;
     }
-    let identity = Identity::open(&config)?;
-    let created = identity.created();
+    let node = Arc::new(NodeContext::new(&config, &identity, Arc::clone(&stop))?);
     let config = Arc::new(config);
     let counters: Vec<watchdog::TurnCounter> = (0..config.shards).map(|_| Arc::new(AtomicU64::new(0))).collect();
     let executors: Vec<_> = (0..config.shards)
         .map(|shard| {
             let counter = Arc::clone(&counters[usize::from(shard)]);
-            start::spawn(shard, created, Arc::clone(&config), counter, Arc::clone(&stop))
+            start::spawn(shard, Arc::clone(&config), counter, Arc::clone(&node))
         })
         .collect::<Result<_, _>>()?;
     let done = Arc::new(AtomicBool::new(false));
     watchdog::start(counters, Duration::from_millis(config.watchdog_ms), Arc::clone(&done), hang)
         .map_err(|error| HostError::Setup { what: "the watchdog", reason: error.to_string() })?;
+    keeper::start(Arc::clone(&node), Arc::clone(&done))
+        .map_err(|error| HostError::Setup { what: "the keeper of the topology", reason: error.to_string() })?;
     let result = join_all(executors);
-    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    done.store(true, Ordering::Relaxed);
     drop(identity);
     info!(node = config.id, "stopped");
+    if result.is_ok() && node.removed.load(Ordering::Relaxed) {
+        return Err(HostError::Removed { node: config.id });
+    }
     result
+}
+
+/// What the executors of a node share, off the data path.
+struct NodeContext {
+    /// This start made the node.
+    created: bool,
+    data_directory: PathBuf,
+    /// The members that every group began with; none if this node joined later.
+    initial: Vec<Membership>,
+    /// See [`Identity::shared`].
+    shared: Arc<Vec<(String, String)>>,
+    /// See [`Identity::cluster_digest`].
+    config_digest: u64,
+    /// Locked by each shard once a tick, never across an await.
+    board: Mutex<NodeBoard>,
+    stop: Arc<AtomicBool>,
+    removed: AtomicBool,
+}
+
+impl NodeContext {
+    fn new(config: &ValidNodeConfig, identity: &Identity, stop: Arc<AtomicBool>) -> Result<Self, HostError> {
+        let data_directory = config.data_dir.clone();
+        let unusable = |reason: String| HostError::Topology { directory: config.data_dir.clone(), reason };
+        let founded = config.initial_topology().map_err(|error| unusable(error.to_string()))?;
+        let kept = Topology::read_file(&data_directory).map_err(|error| unusable(error.to_string()))?;
+        if kept.is_none() && identity.joined() {
+            let name = crate::topology::file::NAME;
+            return Err(unusable(format!(
+                "{name} is missing, and this node joined its cluster by it: replace the node"
+            )));
+        }
+        let initial = if identity.joined() { Vec::new() } else { founded.memberships() };
+        let topology = kept.unwrap_or(founded);
+        if (topology.groups(), topology.shards()) != (config.groups, config.shards) {
+            return Err(unusable(String::from("the topology has other numbers of groups or shards than the node")));
+        }
+        Ok(Self {
+            created: identity.created(),
+            data_directory,
+            initial,
+            shared: Arc::new(identity.shared()),
+            config_digest: identity.cluster_digest(),
+            board: Mutex::new(NodeBoard::new(Arc::new(topology))),
+            stop,
+            removed: AtomicBool::new(false),
+        })
+    }
+
+    /// The board, for as long as the guard lives: a panic elsewhere ends the process anyway.
+    fn board(&self) -> MutexGuard<'_, NodeBoard> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A panic anywhere is a bug: the process ends at once, nothing goes on with half a state.

@@ -16,14 +16,19 @@ use ringraft_net::link::Backoff;
 use ringraft_raft::NodeId;
 use tracing::{debug, info, warn};
 
-use super::accept::{self, Local};
+use super::accept::{self, Local, NotLinked};
 use super::executor::Host;
 use super::signal::Signal;
+use super::start;
 
 /// One peer's sender, as the turn task sees it.
 pub(super) struct Sender {
     pub(super) node: NodeId,
-    address: SocketAddr,
+    pub(super) address: String,
+    /// `address`, once it was found out.
+    resolved: Cell<Option<SocketAddr>>,
+    /// The node is not linked to any more, or at another address.
+    gone: Cell<bool>,
     /// Raised when there is something to finish or the link is gone.
     attention: Signal,
     stream: RefCell<Option<Link>>,
@@ -35,16 +40,25 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(node: NodeId, address: SocketAddr) -> Rc<Self> {
+    pub(super) fn new(node: NodeId, address: String) -> Rc<Self> {
         Rc::new(Self {
             node,
             address,
+            resolved: Cell::new(None),
+            gone: Cell::new(false),
             attention: Signal::default(),
             stream: RefCell::new(None),
             writing: Cell::new(false),
             broken: Cell::new(false),
             rest: RefCell::new(None),
         })
+    }
+
+    /// Ends this sender; the shard knows already that the link is gone.
+    pub(super) fn leave(&self) {
+        self.gone.set(true);
+        self.broken.set(true);
+        self.attention.raise();
     }
 
     /// Sends what the turn queued, at once if the socket takes it; what is left goes to the sender task.
@@ -71,38 +85,50 @@ impl Sender {
         }
     }
 
-    /// Keeps the link up for as long as the node lives.
+    /// Keeps the link up for as long as both nodes are in the cluster.
     pub(super) async fn run(self: Rc<Self>, host: Rc<Host>, local: Rc<Local>) {
         let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX, local.seed ^ self.node.0);
         let mut last_reason = String::new();
-        while !host.stopping.get() {
-            match self.dial(&local).await {
+        while !host.stopping.get() && !self.gone.get() {
+            match self.dial(&host, &local).await {
                 Ok(stream) => {
                     info!(peer = self.node.0, address = %self.address, "linked to a peer");
                     backoff.reset();
                     last_reason.clear();
                     self.serve(&host, stream).await;
                 }
-                Err(reason) if reason != last_reason => {
-                    warn!(peer = self.node.0, reason, "cannot link to a peer yet; trying again");
-                    last_reason = reason;
+                Err(NotLinked { reason, removed }) => {
+                    if removed {
+                        host.shard.borrow_mut().refused_as_removed(self.node);
+                    }
+                    if reason != last_reason {
+                        warn!(peer = self.node.0, reason, "cannot link to a peer yet; trying again");
+                        last_reason = reason;
+                    }
                 }
-                Err(_) => {}
             }
             sleep(backoff.next_pause()).await;
         }
     }
 
-    async fn dial(&self, local: &Local) -> Result<Link, String> {
-        let stream = accept::connect(self.address).await?;
-        accept::greet_peer(&stream, local, self.node).await?;
+    async fn dial(&self, host: &Host, local: &Local) -> Result<Link, NotLinked> {
+        let address = match self.resolved.get() {
+            Some(address) => address,
+            None => start::resolve(&self.address)?,
+        };
+        self.resolved.set(Some(address));
+        let stream = accept::connect(address).await?;
+        accept::greet_peer(&stream, host, local, self.node).await?;
         Ok(stream)
     }
 
     /// Serves an established link until it breaks.
     async fn serve(self: &Rc<Self>, host: &Rc<Host>, stream: Link) {
-        self.broken.set(false);
+        self.broken.set(self.gone.get());
         self.writing.set(false);
+        if self.gone.get() {
+            return stream.close().await;
+        }
         *self.stream.borrow_mut() = Some(stream.clone());
         host.shard.borrow_mut().peer_connected(self.node);
         host.work.raise();
@@ -119,7 +145,9 @@ impl Sender {
         if let Some((bytes, _)) = rest {
             host.shard.borrow_mut().peers().give_back(self.node, bytes);
         }
-        host.shard.borrow_mut().peer_disconnected(self.node);
+        if !self.gone.get() {
+            host.shard.borrow_mut().peer_disconnected(self.node);
+        }
         host.work.raise();
         info!(peer = self.node.0, "the link to a peer broke");
     }

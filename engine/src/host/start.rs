@@ -9,13 +9,10 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use glommio::net::TcpListener;
-use ringraft_net::handshake::Identity;
-use ringraft_net::wire::{NodeInfo, Topology};
-use ringraft_raft::Membership;
 use ringraft_wal::glommio::{Completions, FlushMethod, OpenError, Opened};
 use tracing::{error, info};
 
@@ -23,10 +20,9 @@ use super::accept::{self, Local};
 use super::clock;
 use super::executor::Host;
 use super::load;
-use super::peer::Sender;
 use super::signal::Signal;
 use super::watchdog::TurnCounter;
-use super::{HostError, executor_builder};
+use super::{HostError, NodeContext, executor_builder};
 use crate::config::{FlushMethod as FlushSetting, ValidNodeConfig};
 use crate::exit;
 use crate::shard::restore::ConsensusSettings;
@@ -39,13 +35,12 @@ pub(super) type ShardThread = glommio::ExecutorJoinHandle<Result<(), HostError>>
 /// Rounds of the start-up test that chooses the flush method.
 const MEASURE_ROUNDS: usize = 64;
 
-/// Starts the executor of one shard; `created`: this start made the node.
+/// Starts the executor of one shard.
 pub(super) fn spawn(
     shard: u16,
-    created: bool,
     config: Arc<ValidNodeConfig>,
     counter: TurnCounter,
-    stop: Arc<AtomicBool>,
+    node: Arc<NodeContext>,
 ) -> Result<ShardThread, HostError> {
     let cpu = config.cpu(shard);
     let spin = Duration::from_micros(config.spin_before_park_us);
@@ -53,11 +48,11 @@ pub(super) fn spawn(
         .ring_depth(config.io_ring_depth as usize)
         .io_memory(config.io_memory_bytes as usize)
         .spawn(move || async move {
-            let result = run_shard(shard, created, &config, counter, Arc::clone(&stop)).await;
+            let result = run_shard(shard, &config, counter, Arc::clone(&node)).await;
             if let Err(error) = &result {
                 error!(shard, %error, "the shard stops, and the node with it");
             }
-            stop.store(true, Ordering::Relaxed);
+            node.stop.store(true, Ordering::Relaxed);
             result
         })
         .map_err(|error| HostError::Executor { shard, reason: error.to_string() })
@@ -65,30 +60,30 @@ pub(super) fn spawn(
 
 async fn run_shard(
     shard: u16,
-    created: bool,
     config: &ValidNodeConfig,
     counter: TurnCounter,
-    stop: Arc<AtomicBool>,
+    node: Arc<NodeContext>,
 ) -> Result<(), HostError> {
     let work = Signal::default();
     let notify = work.clone();
     let completions = Completions::new(move || notify.raise());
-    let opened = open_wal(shard, created, config, completions.clone()).await?;
+    let opened = open_wal(shard, node.created, config, completions.clone()).await?;
     let start_error = |reason: String| HostError::Start { shard, reason, exit_code: exit::CANNOT_START };
     let loaded = load::load_snapshots(shard, config, &opened.recovered, &counter)?;
-    let machine = restore(shard, config, opened, loaded).map_err(start_error)?;
+    let machine = restore(shard, config, &node, opened, loaded).map_err(start_error)?;
     let listener = listen(shard, config).map_err(start_error)?;
-    let local = Rc::new(local(shard, config));
-    let host = Host::new(machine, work, completions, counter);
-    for node in config.other_nodes() {
-        let address = resolve(&config.address(node, shard).unwrap_or_default()).map_err(start_error)?;
-        let sender = Sender::new(node, address);
-        host.senders.borrow_mut().push(Rc::clone(&sender));
-        glommio::spawn_local(sender.run(Rc::clone(&host), Rc::clone(&local))).detach();
-    }
+    let local = Rc::new(Local {
+        cluster: config.cluster_id.0,
+        node: config.id,
+        shard,
+        config_digest: node.config_digest,
+        seed: config.id << 16 | u64::from(shard),
+    });
+    let host = Host::new(machine, work, completions, counter, (node, Rc::clone(&local)));
+    host.exchange(); // the links
     let acceptor = glommio::spawn_local(accept::accept_forever(Rc::clone(&host), Rc::clone(&local), listener)).detach();
     let tick = Duration::from_millis(config.tick_ms);
-    glommio::spawn_local(Rc::clone(&host).tick_forever(tick, stop)).detach();
+    glommio::spawn_local(Rc::clone(&host).tick_forever(tick)).detach();
     glommio::spawn_local(Rc::clone(&host).turn_forever()).detach();
     info!(node = config.id, shard, "serving");
     host.finished.wait().await;
@@ -161,6 +156,7 @@ fn log_is_gone(shard: u16, directory: &Path) -> HostError {
 fn restore(
     shard: u16,
     config: &ValidNodeConfig,
+    node: &NodeContext,
     opened: Opened,
     loaded: BTreeMap<u32, Loaded>,
 ) -> Result<Shard<ringraft_wal::glommio::GlommioDisk>, String> {
@@ -170,9 +166,9 @@ fn restore(
         shard,
         shards: config.shards,
         groups: config.groups,
-        peers: config.other_nodes(),
-        initial: vec![Membership::new(config.nodes()); config.groups as usize],
-        addresses: config.addresses(),
+        topology: Arc::clone(node.board().topology()),
+        initial: node.initial.clone(),
+        shared: Arc::clone(&node.shared),
         limits: limits.client(),
         waiting_max: config.proposals_max as usize,
         connections_max: config.connections_max as usize,
@@ -180,6 +176,7 @@ fn restore(
         peer_queue_bytes_max: config.peer_queue_bytes_max as usize,
         disk_stall_ticks: config.ticks(config.disk_stall_ms),
         digest_ticks: config.ticks(config.digest_ms),
+        report_ticks: config.ticks(REPORT_MS),
         snapshots: config.snapshots(),
         incarnation: clock::incarnation(),
         first_election_ticks: FIRST_ELECTION_TICKS,
@@ -204,27 +201,11 @@ fn restore(
 /// A brand-new group's preferred leader waits this long for the links to stand.
 const FIRST_ELECTION_TICKS: u32 = 8;
 
-fn local(shard: u16, config: &ValidNodeConfig) -> Local {
-    let nodes = config.addresses().into_iter().map(|(node, addresses)| NodeInfo { node: node.0, addresses }).collect();
-    Local {
-        identity: Identity {
-            cluster: config.cluster_id.0,
-            node: config.id,
-            shard,
-            config_digest: config.cluster_digest(),
-            members: config.nodes().iter().map(|node| node.0).collect(),
-        },
-        topology: Topology {
-            groups: config.groups,
-            shards: config.shards,
-            nodes,
-            leaders: vec![None; config.groups as usize],
-        },
-        seed: config.id << 16 | u64::from(shard),
-    }
-}
+/// Time between two reports to other nodes.
+const REPORT_MS: u64 = 1_000;
 
-fn resolve(address: &str) -> Result<SocketAddr, String> {
+/// The first address of a name.
+pub(super) fn resolve(address: &str) -> Result<SocketAddr, String> {
     let mut found = address.to_socket_addrs().map_err(|error| format!("cannot resolve {address}: {error}"))?;
     found.next().ok_or_else(|| format!("{address} resolves to no address"))
 }

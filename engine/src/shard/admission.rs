@@ -12,16 +12,19 @@ use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::Frame;
 use ringraft_net::slots;
 use ringraft_net::wire::{
-    self, AdminRefusal, AdminReply, AdminRequest, Consistency, Outcome, Position, Reply, RequestClass,
+    self, AdminRefusal, AdminReply, AdminRequest, Consistency, OperationRef, Outcome, Position, Reply, RequestClass,
 };
 use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{GroupId, NodeId};
 use ringraft_wal::Disk;
 
 use super::clients::{Asker, ConnectionId};
+use super::control::Change;
+use super::io::Io;
 use super::{Shard, ShardSettings};
 use crate::group::Group;
 use crate::group::proposals::Proposal;
+use crate::topology::Topology;
 
 /// How long a client should wait after `Overloaded`, in microseconds.
 const RETRY_AFTER_US: u64 = 2_000;
@@ -41,12 +44,16 @@ impl<D: Disk> Shard<D> {
         let request = wire::view_request(parsed.head).map_err(bad_request)?;
         let class = wire::validate_request(request, &self.settings.limits).map_err(bad_request)?;
         let group = GroupId(wire::group_of_request(request, self.settings.groups).map_err(bad_request)?);
+        if class != RequestClass::Read && request.operations().any(|operation| is_reserved(&operation)) {
+            let message = String::from("keys that begin with \\0ringraft/ are the cluster's own: choose another key");
+            return Err(Outcome::BadRequest { message });
+        }
         if !self.groups.lives_here(group) {
             self.io.counters.moved += 1;
             return Err(self.moved(group));
         }
         let Some(replica) = self.groups.get_mut(group) else {
-            return Err(Outcome::NotLeader { group: group.0, leader: None });
+            return Err(Outcome::NotLeader { group: group.0, leader: self.leader_hint(group) });
         };
         if self.stopping {
             return Err(stopping_outcome(&self.settings, replica));
@@ -80,30 +87,63 @@ impl<D: Disk> Shard<D> {
 
     /// Takes what an operator asks for.
     pub(super) fn administrate(&mut self, asker: Asker, request: AdminRequest) {
-        let AdminRequest::Transfer { group, to } = request;
+        match request {
+            AdminRequest::Transfer { group, to } => {
+                let is_known = to == 0 || self.settings.topology.node(NodeId(to)).is_some();
+                self.ask_replica(group, is_known.then_some(to).ok_or(to), asker, |replica, io| {
+                    replica.transfer(to, asker, io);
+                });
+            }
+            AdminRequest::Snapshot { group } => {
+                self.ask_replica(group, Ok(0), asker, |replica, io| replica.take_for(asker, io));
+            }
+            AdminRequest::Topology => {
+                let reply = self.topology_reply();
+                self.io.reply_admin(asker, &reply);
+            }
+            AdminRequest::AddNode { node, addresses, instance } => {
+                self.change_nodes(Change::Add { node: NodeId(node), addresses, instance }, asker);
+            }
+            AdminRequest::RemoveNode { node } => self.change_nodes(Change::Remove { node: NodeId(node) }, asker),
+            AdminRequest::ReplaceNode { old, node, addresses, instance } => {
+                let (old, node) = (NodeId(old), NodeId(node));
+                self.change_nodes(Change::Replace { old, node, addresses, instance }, asker);
+            }
+        }
+    }
+
+    /// Asks the replica of a group, or says why not; `node`: one that the cluster has, or the one it has not.
+    fn ask_replica(
+        &mut self,
+        group: u32,
+        node: Result<u64, u64>,
+        asker: Asker,
+        ask: impl FnOnce(&mut Group, &mut Io<D>),
+    ) {
         let refused = |code, message| Err(AdminReply::Refused { code, message });
         let settings = &self.settings;
         let lives_here = if group >= settings.groups {
             let message = format!("there is no group {group}; groups are 0 to {}", settings.groups - 1);
             refused(AdminRefusal::UnknownGroup, message)
-        } else if to != 0 && to != settings.node.0 && !settings.peers.contains(&NodeId(to)) {
+        } else if let Err(to) = node {
             refused(AdminRefusal::UnknownNode, format!("the cluster has no node {to}"))
         } else if self.groups.lives_here(GroupId(group)) {
             Ok(())
         } else {
             Err(AdminReply::Moved { group, shard: slots::shard_of_group(group, settings.shards) })
         };
+        let leader = self.leader_hint(GroupId(group));
         match (lives_here, self.groups.get_mut(GroupId(group))) {
-            (Ok(()), Some(replica)) => replica.transfer(to, asker, &mut self.io),
-            (Ok(()), None) => self.io.reply_admin(asker, &AdminReply::NotLeader { group, leader: None }),
+            (Ok(()), Some(replica)) => ask(replica, &mut self.io),
+            (Ok(()), None) => self.io.reply_admin(asker, &AdminReply::NotLeader { group, leader }),
             (Err(reply), _) => self.io.reply_admin(asker, &reply),
         }
     }
 
     fn moved(&self, group: GroupId) -> Outcome {
         let shard = slots::shard_of_group(group.0, self.settings.shards);
-        let own = self.settings.addresses.iter().find(|(node, _)| *node == self.settings.node);
-        let address = own.and_then(|(_, shards)| shards.get(usize::from(shard))).cloned().unwrap_or_default();
+        let own = self.settings.topology.node(self.settings.node);
+        let address = own.and_then(|node| node.addresses.get(usize::from(shard))).cloned().unwrap_or_default();
         Outcome::Moved { group: group.0, node: self.settings.node.0, shard, address }
     }
 }
@@ -114,6 +154,12 @@ fn stopping_outcome(settings: &ShardSettings, replica: &Group) -> Outcome {
         Some(leader) => Outcome::NotLeader { group: replica.id().0, leader: Some(leader.0) },
         None => Outcome::Unavailable { message: String::from("this node is stopping; ask another") },
     }
+}
+
+/// Whether a key is the cluster's own.
+#[inline]
+fn is_reserved(operation: &OperationRef<'_>) -> bool {
+    operation.key().is_some_and(|key| key.starts_with(Topology::RESERVED))
 }
 
 fn bad_request(error: impl std::fmt::Display) -> Outcome {

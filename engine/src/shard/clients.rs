@@ -22,6 +22,11 @@ pub struct Asker {
     pub correlation: u32,
 }
 
+impl Asker {
+    /// Whoever needs no answer: replies to it vanish, as to a connection that is closed.
+    pub(crate) const NOBODY: Self = Self { connection: ConnectionId { slot: u32::MAX, generation: 0 }, correlation: 0 };
+}
+
 #[derive(Debug, Default)]
 struct Client {
     generation: u32,

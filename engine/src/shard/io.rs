@@ -43,6 +43,12 @@ pub enum Fatal {
         /// The first entry of the message.
         index: Index,
     },
+    /// What group 0 holds as the topology is none: a bug.
+    #[error(
+        "the topology in group 0 (key \\0ringraft/topology) cannot be used: {0}; the node stops rather than guess where \
+         groups belong; report this"
+    )]
+    Topology(String),
     /// This replica's state differs from the leader's at the same index.
     #[error(
         "the state of group {group} differs from its leader's at index {index} (here {here:016x}, there {there:016x}); \

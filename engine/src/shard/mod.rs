@@ -7,7 +7,9 @@
 //! it reaches no other shard.
 
 pub mod admission;
+pub mod board;
 pub mod clients;
+pub mod control;
 mod groups;
 pub mod inspect;
 pub mod io;
@@ -17,6 +19,7 @@ pub mod restore;
 pub mod status;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, Frame, FrameKind};
@@ -27,6 +30,7 @@ use ringraft_raft::{GroupId, Membership, Message, NodeId};
 use ringraft_wal::{Completed, Disk, DiskCompletion, Durable, Wal};
 
 use self::clients::{Asker, Clients, ConnectionId};
+use self::control::Control;
 use self::groups::Groups;
 use self::io::{Counters, Fatal, Io};
 use self::peers::Peers;
@@ -36,6 +40,7 @@ use crate::convert;
 use crate::group::snapshots::Budget;
 use crate::group::{Append, Group};
 use crate::limits::Limits as StateLimits;
+use crate::topology::Topology;
 
 pub use crate::group::membership::encode::ConfigurationError;
 pub use crate::group::membership::plan::{TARGET_NODES_MAX, Target, TargetError};
@@ -52,13 +57,14 @@ pub struct ShardSettings {
     pub shards: u16,
     /// Groups of the cluster.
     pub groups: u32,
-    /// The other nodes, linked to from the start.
-    pub peers: Vec<NodeId>,
-    /// The members that each group of the cluster began with, by group; the same at every start, on every node. A node that
-    /// is among them holds a replica from its first start on, unless its log says that it gave it up.
+    /// The newest topology this node knows: whom to link to, and where everybody is.
+    pub topology: Arc<Topology>,
+    /// The members that each group of the cluster began with, by group; the same at every start, on every node that was
+    /// there then. Such a node holds a replica from its first start on, unless its log says that it gave it up. A node that
+    /// joined later has none.
     pub initial: Vec<Membership>,
-    /// Address of each node's shards, for `Moved`.
-    pub addresses: Vec<(NodeId, Vec<String>)>,
+    /// The settings that all nodes share, for nodes that join.
+    pub shared: Arc<Vec<(String, String)>>,
     /// Bounds on frames, keys and values.
     pub limits: Limits,
     /// Requests that may wait in this shard at once.
@@ -73,6 +79,8 @@ pub struct ShardSettings {
     pub disk_stall_ticks: u32,
     /// Ticks between two exchanges of state digests.
     pub digest_ticks: u32,
+    /// Ticks between two reports to other nodes: a second.
+    pub report_ticks: u32,
     /// When snapshots are taken, and how fast they move.
     pub snapshots: SnapshotSettings,
     /// Names this run of the node's process: no two runs of a node have the same.
@@ -86,6 +94,7 @@ pub struct Shard<D: Disk> {
     settings: ShardSettings,
     groups: Groups,
     dropped: Vec<Dropped>,
+    control: Control,
     consensus: ConsensusSettings,
     state_limits: StateLimits,
     io: Io<D>,
@@ -110,12 +119,14 @@ impl<D: Disk> Shard<D> {
         disk: D,
     ) -> Self {
         let clients = Clients::new(settings.connections_max, settings.reply_bytes_max);
-        let peers = Peers::new(settings.peers.iter().copied(), settings.peer_queue_bytes_max);
+        let others = settings.topology.nodes().iter().map(|node| node.id).filter(|node| *node != settings.node);
+        let peers = Peers::new(others, settings.peer_queue_bytes_max);
         let counters = Counters::default();
         Self {
             settings,
             groups,
             dropped: Vec::new(),
+            control: Control::default(),
             consensus,
             state_limits,
             io: Io {
@@ -342,6 +353,8 @@ impl<D: Disk> Shard<D> {
                 let answer = wire::view_snapshot_answer(parsed.head).map_err(|error| error.to_string())?;
                 self.with_replica(GroupId(answer.group), |replica, io| replica.on_snapshot_answer(from, &answer, io))
             }
+            FrameKind::Report => self.on_report(from, parsed.head),
+            FrameKind::TransferWish => self.on_transfer_wish(parsed.head),
             other => Err(format!("a peer may not send a frame of kind {other:?}")),
         }
     }
@@ -382,6 +395,7 @@ impl<D: Disk> Shard<D> {
     /// The link to `node` stands.
     pub fn peer_connected(&mut self, node: NodeId) {
         self.io.peers.connected(node);
+        self.control.welcomed(node);
     }
 
     /// The link to `node` broke.

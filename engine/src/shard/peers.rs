@@ -165,6 +165,23 @@ impl Peers {
         });
     }
 
+    /// Queues a report for every peer.
+    pub(crate) fn send_report(&mut self, report: &wire::Report) {
+        let nodes: Vec<NodeId> = self.nodes().collect();
+        for node in nodes {
+            self.push(node, |out| {
+                report.append_frame(out);
+            });
+        }
+    }
+
+    /// Queues a wish for the node that leads a group.
+    pub(crate) fn send_transfer_wish(&mut self, to: NodeId, wish: wire::TransferWish) {
+        self.push(to, |out| {
+            wish.append_frame(out);
+        });
+    }
+
     /// Queues a checkpoint of a group's state hash for every peer.
     pub(crate) fn send_digest(&mut self, group: GroupId, index: u64, hash: u64) {
         let nodes: Vec<NodeId> = self.nodes().collect();

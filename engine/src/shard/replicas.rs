@@ -88,7 +88,6 @@ impl<D: Disk> Shard<D> {
                 group.unreachable(gone, &mut self.io);
             }
         }
-        self.settings.peers = peers;
     }
 
     /// The groups this node holds a replica of.

@@ -5,6 +5,7 @@
 use ringraft_wal::Disk;
 
 use super::Shard;
+use super::control::NodeStatus;
 use super::io::Counters;
 pub use crate::group::status::{FollowerStatus, GroupStatus};
 
@@ -21,6 +22,10 @@ pub struct ShardStatus {
     pub counters: Counters,
     /// Messages to peers dropped at the bound of a queue.
     pub peer_messages_dropped: u64,
+    /// Epoch of the topology this shard acts on.
+    pub topology_epoch: u64,
+    /// What shard 0 knows of the other nodes; empty in other shards.
+    pub nodes: Vec<NodeStatus>,
     /// Peers whose link stands.
     pub peers_connected: Vec<u64>,
     /// Open client connections.
@@ -65,6 +70,8 @@ impl<D: Disk> Shard<D> {
             groups: self.groups.iter().map(|group| group.status(&self.io)).collect(),
             counters: self.io.counters,
             peer_messages_dropped: self.io.peers.dropped(),
+            topology_epoch: self.settings.topology.epoch(),
+            nodes: self.node_statuses(),
             peers_connected: self
                 .io
                 .peers

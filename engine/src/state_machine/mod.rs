@@ -244,6 +244,11 @@ impl StateMachine {
         }
     }
 
+    /// The value of a key.
+    pub(crate) fn value(&self, key: &[u8]) -> Option<&[u8]> {
+        self.store.get(key)
+    }
+
     /// Answers a request of gets from the state as it is.
     pub fn read(&self, request: &ArchivedRequest, reply: impl FnOnce(Applied<'_>)) {
         let mut operations = request.operations();

@@ -20,6 +20,7 @@
 mod changes;
 mod controller;
 mod document;
+pub mod file;
 mod leaders;
 mod ring;
 mod valid;
@@ -30,7 +31,7 @@ pub use document::BYTES_MAX;
 use ring::Ring;
 pub use valid::{ADDRESS_BYTES_MAX, GROUPS_MAX, NODES_MAX, REMOVED_MAX, SHARDS_MAX, TopologyError};
 
-use ringraft_raft::{GroupId, NodeId};
+use ringraft_raft::{GroupId, Membership, NodeId};
 
 /// The group that keeps the topology. Every node is a member of it.
 pub const CONTROL_GROUP: GroupId = GroupId(0);
@@ -90,6 +91,19 @@ pub struct Topology {
 }
 
 impl Topology {
+    /// The key of group 0 that holds it.
+    pub const KEY: &[u8] = b"\0ringraft/topology";
+
+    /// Keys with this beginning are the cluster's own: clients may read and not write them.
+    pub const RESERVED: &[u8] = b"\0ringraft/";
+
+    /// The members that each group of a cluster that is made now begins with.
+    #[must_use]
+    pub fn memberships(&self) -> Vec<Membership> {
+        let members = |group| Membership::with(self.replicas(group).to_vec(), Vec::new(), self.learners(group));
+        (0..self.groups()).map(GroupId).map(members).collect()
+    }
+
     /// What a new cluster of these nodes (id and addresses of its shards) has. The order of the nodes does not matter.
     ///
     /// # Errors

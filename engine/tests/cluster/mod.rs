@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use ringraft_engine::limits::Limits as StateLimits;
 use ringraft_engine::shard::clients::ConnectionId;
@@ -14,6 +15,7 @@ use ringraft_engine::shard::restore::ConsensusSettings;
 use ringraft_engine::shard::status::GroupStatus;
 use ringraft_engine::shard::{Shard, ShardSettings, SnapshotSettings, Target};
 use ringraft_engine::snapshot::{FileLoader, load_newest};
+use ringraft_engine::topology::Topology;
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
@@ -77,14 +79,15 @@ pub(crate) fn consensus() -> ConsensusSettings {
 }
 
 pub(crate) fn settings(node: u64, nodes: u64) -> ShardSettings {
+    let addressed = (1..=nodes).map(|node| (NodeId(node), vec![format!("127.0.0.1:{node}")]));
     ShardSettings {
         node: NodeId(node),
         shard: 0,
         shards: 1,
         groups: GROUPS,
-        peers: (1..=nodes).filter(|peer| *peer != node).map(NodeId).collect(),
         initial: vec![Membership::new((1..=nodes).map(NodeId).collect()); GROUPS as usize],
-        addresses: (1..=nodes).map(|node| (NodeId(node), vec![format!("127.0.0.1:{node}")])).collect(),
+        topology: Arc::new(Topology::initial(addressed, GROUPS, 1, 64).expect("a topology")),
+        shared: Arc::default(),
         limits: Limits::CLIENT,
         waiting_max: 10_000,
         connections_max: 16,
@@ -94,6 +97,7 @@ pub(crate) fn settings(node: u64, nodes: u64) -> ShardSettings {
         digest_ticks: 5,
         snapshots: SnapshotSettings::default(),
         incarnation: 1,
+        report_ticks: 20,
         first_election_ticks: 2,
     }
 }

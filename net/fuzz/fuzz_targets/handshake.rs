@@ -18,7 +18,7 @@ fn frame_of(kind: FrameKind, body: &[u8]) -> Vec<u8> {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let identity = Identity { cluster: [7; 16], node: 1, shard: 0, config_digest: 9, members: vec![1, 2, 3] };
+    let identity = Identity { cluster: [7; 16], node: 1, shard: 0, config_digest: 9, members: vec![1, 2, 3], removed: vec![] };
     let acceptor = Acceptor::new(&identity);
     let dialers = [Dialer::peer(&identity, 2), Dialer::client([7; 16], 2, 0)];
     let framed = [FrameKind::Hello, FrameKind::Welcome, FrameKind::Refused].map(|kind| frame_of(kind, data));

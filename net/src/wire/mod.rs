@@ -16,6 +16,8 @@
 //! | `AdminReply` | archive | | [`view_admin_reply`] | [`AdminReply::append_frame`] |
 //! | `Snapshot` | archive, 44 bytes | chunk | [`view_snapshot_piece`] | [`begin_snapshot_piece`] |
 //! | `SnapshotAnswer` | archive, 28 bytes | | [`view_snapshot_answer`] | [`SnapshotAnswer::append_frame`] |
+//! | `Report` | archive | | [`view_report`] | [`Report::append_frame`] |
+//! | `TransferWish` | archive, 12 bytes | | [`view_transfer_wish`] | [`TransferWish::append_frame`] |
 //!
 //! Invariant: archived bytes are reached through `archive` only, and always checked.
 
@@ -25,6 +27,7 @@ mod archive;
 mod mirror_tests;
 mod peer;
 mod reply;
+mod report;
 mod request;
 mod session;
 
@@ -38,6 +41,9 @@ pub use peer::{
 pub use reply::{
     ArchivedOperationResult, ArchivedOutcome, ArchivedPosition, ArchivedReply, OperationResult, OperationResultRef,
     Outcome, OutcomeRef, Position, Reply, ReplyRef, append_done, view_reply,
+};
+pub use report::{
+    REPORT_GROUPS_MAX, Report, ReportedGroup, TRANSFER_WISH_BYTES, TransferWish, view_report, view_transfer_wish,
 };
 pub use request::{
     ArchivedConsistency, ArchivedOperation, ArchivedRequest, Consistency, Operation, OperationRef, Request,

@@ -102,6 +102,8 @@ pub enum RefusalCode {
     NotHello = 8,
     /// The node is stopping.
     Stopping = 9,
+    /// A peer that was removed from the cluster; its id never returns.
+    Removed = 10,
 }
 
 /// First and last frame of the accepting side when it does not accept.

@@ -93,7 +93,7 @@ impl Cluster {
 
     pub(crate) fn identity(&self, node: u64, shard: u16) -> Identity {
         let members = self.topology.nodes.iter().map(|info| info.node).collect();
-        Identity { cluster: self.id, node, shard, config_digest: 5, members }
+        Identity { cluster: self.id, node, shard, config_digest: 5, members, removed: Vec::new() }
     }
 
     /// Forgets all sessions, as if they had expired.

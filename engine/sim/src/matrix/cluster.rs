@@ -5,11 +5,13 @@
 //! Invariant: the same images give the same run.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ringraft_engine::limits::Limits as StateLimits;
 use ringraft_engine::shard::clients::ConnectionId;
 use ringraft_engine::shard::restore::ConsensusSettings;
 use ringraft_engine::shard::{Shard, ShardSettings};
+use ringraft_engine::topology::Topology;
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame;
 use ringraft_net::limits::Limits;
@@ -52,14 +54,16 @@ pub fn config(node: usize) -> ValidConfig {
 fn settings(node: usize) -> (ShardSettings, ConsensusSettings) {
     let nodes = || (1..=NODES as u64).map(NodeId);
     let own = NodeId(node as u64 + 1);
+    let addressed = nodes().map(|node| (node, vec![format!("n{node}:1")]));
+    let topology = Topology::initial(addressed, GROUPS, 1, NODES as u32).unwrap_or_else(|error| panic!("{error}"));
     let settings = ShardSettings {
         node: own,
         shard: 0,
         shards: 1,
         groups: GROUPS,
-        peers: nodes().filter(|peer| *peer != own).collect(),
         initial: vec![Membership::new(nodes().collect()); GROUPS as usize],
-        addresses: nodes().map(|node| (node, vec![node.0.to_string()])).collect(),
+        topology: Arc::new(topology),
+        shared: Arc::default(),
         limits: Limits::CLIENT,
         waiting_max: 1_000,
         connections_max: 4,
@@ -69,6 +73,7 @@ fn settings(node: usize) -> (ShardSettings, ConsensusSettings) {
         digest_ticks: 5,
         snapshots: ringraft_engine::shard::SnapshotSettings::default(),
         incarnation: 1,
+        report_ticks: 20,
         first_election_ticks: 2,
     };
     let consensus = ConsensusSettings {

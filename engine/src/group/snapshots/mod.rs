@@ -13,6 +13,7 @@
 //! snapshot costs only itself and is tried again after a pause.
 //! How much goes to disk and network is bounded per tick for all groups of a shard, by [`Budget`].
 
+mod ask;
 mod receive;
 mod send;
 mod take;
@@ -20,6 +21,7 @@ mod take;
 use ringraft_raft::{EntryId, GroupId};
 use ringraft_wal::{Disk, SnapshotDone, SnapshotName};
 
+use self::ask::Waiting;
 use self::receive::Receiving;
 use self::send::Sending;
 use self::take::Taking;
@@ -106,6 +108,8 @@ pub(crate) struct Snapshots {
     log_bytes: u64,
     /// Somebody asked for one.
     wanted: bool,
+    /// Operators who did.
+    waiting: Vec<Waiting>,
     /// Ticks until the next attempt, after a failed one.
     pause_ticks: u32,
 }
@@ -136,6 +140,7 @@ impl Snapshots {
             log_entries: 0,
             log_bytes: 0,
             wanted: false,
+            waiting: Vec::new(),
             pause_ticks: 0,
         }
     }
@@ -191,6 +196,7 @@ impl Group {
         self.snapshots.pause_ticks = self.snapshots.pause_ticks.saturating_sub(1);
         self.give_up_streams(io);
         self.install_received(io);
+        self.tick_askers(io);
         self.remove_old_snapshots(io);
         if self.snapshots.pause_ticks == 0 && self.snapshots.is_due(self.machine.bytes()) {
             self.begin_taking(io);
@@ -275,6 +281,7 @@ impl Group {
     /// The replica is given up: nothing of its snapshots goes on. Returns the indexes of the finished ones.
     pub(super) fn close_snapshots<D: Disk>(&mut self, io: &mut Io<D>) -> Vec<u64> {
         self.stop_sending(None, io);
+        self.close_askers(io);
         self.give_up_taking(io);
         self.drop_received(io);
         std::mem::take(&mut self.snapshots.files)

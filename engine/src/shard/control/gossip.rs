@@ -1,0 +1,238 @@
+//! Soft state: what nodes tell each other about the groups they lead, once a second, between their shards 0.
+//!
+//! Off the data path.
+//! Invariants: of two reports of a group the one of the later term counts, of one term the later one; what is older than
+//! five reports is forgotten, a node that was not heard for three is not alive; bounded by the nodes and groups there are.
+//! It never decides what is safe: a replica checks a proof against its own log before it goes.
+
+use std::collections::BTreeMap;
+
+use ringraft_net::wire::{self, REPORT_GROUPS_MAX, Report, ReportedGroup, TransferWish};
+use ringraft_raft::{EntryId, GroupId, Membership, NodeId};
+use ringraft_wal::Disk;
+
+use super::super::Shard;
+use super::super::board::{KnownGroups, LedGroup, NodeBoard};
+use super::super::inspect::MembershipView;
+use crate::snapshot::MEMBERS_MAX;
+
+/// Reports after which a node that says nothing is not alive.
+const ALIVE_REPORTS: u64 = 3;
+
+/// Reports after which what is not said again is forgotten.
+const KEPT_REPORTS: u64 = 5;
+
+/// Wishes of others that may wait for the next tick.
+const WISHES_MAX: usize = 64;
+
+/// What shard 0 heard of other nodes.
+#[derive(Debug, Default)]
+pub(super) struct Gossip {
+    heard: BTreeMap<NodeId, Heard>,
+    groups: BTreeMap<u32, (u64, LedGroup)>,
+    wishes: Vec<(GroupId, NodeId)>,
+}
+
+/// What another node said of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Heard {
+    tick: u64,
+    epoch: u64,
+    release: String,
+    requests_per_second: u64,
+}
+
+/// What is known of another node, for status.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct NodeStatus {
+    /// The node.
+    pub node: u64,
+    /// Whether it was heard of lately.
+    pub alive: bool,
+    /// Epoch of the topology it knows.
+    pub epoch: u64,
+    /// Its release.
+    pub release: String,
+    /// Requests per second.
+    pub requests_per_second: u64,
+}
+
+impl Gossip {
+    fn hear(&mut self, tick: u64, report: Report) -> Result<(), String> {
+        let Report { node, epoch, release, requests_per_second, groups } = report;
+        let leader = NodeId(node);
+        self.heard.insert(leader, Heard { tick, epoch, release, requests_per_second });
+        for group in groups {
+            let led = led_group(leader, group)?;
+            let is_newer = |(_, before): &(u64, LedGroup)| before.view.term <= led.view.term;
+            if self.groups.get(&led.view.group).is_none_or(is_newer) {
+                self.groups.insert(led.view.group, (tick, led));
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, before: u64) {
+        self.heard.retain(|_, heard| heard.tick >= before);
+        self.groups.retain(|_, (tick, _)| *tick >= before);
+    }
+}
+
+/// A leader's words about a group, checked.
+fn led_group(leader: NodeId, group: ReportedGroup) -> Result<LedGroup, String> {
+    let lists = [&group.voters, &group.outgoing, &group.learners, &group.behind];
+    if group.voters.is_empty() || lists.iter().any(|list| list.len() > MEMBERS_MAX) {
+        return Err(format!("node {leader} reports impossible members of group {}", group.group));
+    }
+    let nodes = |ids: Vec<u64>| ids.into_iter().map(NodeId).collect::<Vec<_>>();
+    let view = MembershipView {
+        group: group.group,
+        leads: true,
+        term: group.term,
+        members: Membership::with(nodes(group.voters), nodes(group.outgoing), nodes(group.learners)),
+        index: group.membership_index,
+        committed: EntryId { term: group.committed_term, index: group.committed_index },
+    };
+    Ok(LedGroup { leader, epoch: group.epoch, view, behind: nodes(group.behind) })
+}
+
+fn reported(led: &LedGroup) -> ReportedGroup {
+    let numbers = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
+    let members = &led.view.members;
+    ReportedGroup {
+        group: led.view.group,
+        term: led.view.term,
+        epoch: led.epoch,
+        voters: numbers(members.voters()),
+        outgoing: numbers(members.outgoing()),
+        learners: numbers(members.learners()),
+        membership_index: led.view.index,
+        behind: numbers(&led.behind),
+        committed_term: led.view.committed.term,
+        committed_index: led.view.committed.index,
+    }
+}
+
+impl<D: Disk> Shard<D> {
+    /// Writes what this shard leads on the board.
+    pub(super) fn publish(&mut self, board: &mut NodeBoard) {
+        let (leader, epoch) = (self.settings.node, self.settings.topology.epoch());
+        let leaders = self.groups.iter().filter(|group| group.is_leader());
+        let led = leaders.map(|group| LedGroup { leader, epoch, view: group.membership(), behind: group.behind() });
+        let led: Vec<LedGroup> = led.collect();
+        let requests = self.io.counters.requests_proposed + self.io.counters.reads;
+        let since = requests - std::mem::replace(&mut self.control.requests_told, requests);
+        board.publish(self.settings.shard, led, since);
+    }
+
+    /// Shard 0 tells the others, forgets what is old, and passes on what it heard.
+    pub(super) fn tell_and_forget(&mut self, board: &mut NodeBoard) {
+        for (group, to) in std::mem::take(&mut self.control.gossip.wishes) {
+            board.wish(group, to);
+        }
+        if !self.is_report_due() {
+            return;
+        }
+        let period = u64::from(self.settings.report_ticks.max(1));
+        self.control.gossip.forget(self.ticks.saturating_sub(KEPT_REPORTS * period));
+        let known: KnownGroups =
+            self.control.gossip.groups.iter().map(|(group, (_, led))| (*group, led.clone())).collect();
+        board.set_known(known);
+        let groups: Vec<ReportedGroup> = board.led().map(reported).collect();
+        let mut pages: Vec<Vec<ReportedGroup>> = groups.chunks(REPORT_GROUPS_MAX).map(<[_]>::to_vec).collect();
+        if pages.is_empty() {
+            pages.push(Vec::new()); // who leads nothing is alive too
+        }
+        for groups in pages {
+            let report = Report {
+                node: self.settings.node.0,
+                epoch: self.settings.topology.epoch(),
+                release: String::from(env!("CARGO_PKG_VERSION")),
+                requests_per_second: board.requests(),
+                groups,
+            };
+            self.io.peers.send_report(&report);
+        }
+    }
+
+    /// Another node's report.
+    pub(in crate::shard) fn on_report(&mut self, from: NodeId, head: &[u8]) -> Result<(), String> {
+        let report = wire::view_report(head).map_err(|error| error.to_string())?;
+        if self.settings.shard != 0 || report.node != from.0 {
+            return Err(format!("node {from} sent a report of node {} to shard {}", report.node, self.settings.shard));
+        }
+        if let Some(group) = report.groups.iter().find(|group| group.group >= self.settings.groups) {
+            return Err(format!("node {from} reports group {}, which does not exist", group.group));
+        }
+        self.control.gossip.hear(self.ticks, report)
+    }
+
+    /// Another node's wish that a group led here be led elsewhere.
+    pub(in crate::shard) fn on_transfer_wish(&mut self, head: &[u8]) -> Result<(), String> {
+        let TransferWish { group, to } = wire::view_transfer_wish(head).map_err(|error| error.to_string())?;
+        let wishes = &mut self.control.gossip.wishes;
+        if wishes.len() < WISHES_MAX && group < self.settings.groups {
+            wishes.push((GroupId(group), NodeId(to)));
+        }
+        Ok(())
+    }
+
+    /// The nodes that were heard of lately, and this one.
+    pub(super) fn alive(&self) -> Vec<NodeId> {
+        let heard = self.control.gossip.heard.iter().filter(|(_, heard)| self.is_fresh(heard));
+        heard.map(|(node, _)| *node).chain([self.settings.node]).collect()
+    }
+
+    fn is_fresh(&self, heard: &Heard) -> bool {
+        heard.tick + ALIVE_REPORTS * u64::from(self.settings.report_ticks.max(1)) >= self.ticks
+    }
+
+    /// What is known of the other nodes; of use in shard 0 only.
+    pub(in crate::shard) fn node_statuses(&self) -> Vec<NodeStatus> {
+        let status = |(node, heard): (&NodeId, &Heard)| NodeStatus {
+            node: node.0,
+            alive: self.is_fresh(heard),
+            epoch: heard.epoch,
+            release: heard.release.clone(),
+            requests_per_second: heard.requests_per_second,
+        };
+        self.control.gossip.heard.iter().map(status).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(node: u64, term: u64, voters: &[u64]) -> Report {
+        let group = ReportedGroup { group: 3, term, voters: voters.to_vec(), ..ReportedGroup::default() };
+        Report { node, groups: vec![group], ..Report::default() }
+    }
+
+    #[test]
+    fn the_later_term_counts_and_what_is_old_is_forgotten() {
+        let mut gossip = Gossip::default();
+        gossip.hear(10, report(1, 5, &[1, 2])).unwrap();
+        gossip.hear(11, report(2, 4, &[2])).unwrap();
+        assert_eq!(gossip.groups[&3].1.leader, NodeId(1), "an earlier leader does not know that it is one no more");
+        gossip.hear(12, report(2, 6, &[2])).unwrap();
+        gossip.hear(13, report(2, 6, &[2, 3])).unwrap();
+        assert_eq!(gossip.groups[&3].1.view.members.voters(), [NodeId(2), NodeId(3)]);
+        gossip.forget(13);
+        assert_eq!((gossip.heard.len(), gossip.groups.len()), (1, 1));
+        gossip.forget(14);
+        assert_eq!((gossip.heard.len(), gossip.groups.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_reported_comes_out_as_it_went_in_and_is_bounded() {
+        let members = Membership::with(vec![NodeId(1), NodeId(2)], vec![NodeId(2), NodeId(3)], vec![NodeId(9)]);
+        let committed = EntryId { term: 7, index: 44 };
+        let view = MembershipView { group: 3, leads: true, term: 7, members, index: 40, committed };
+        let led = LedGroup { leader: NodeId(1), epoch: 5, view, behind: vec![NodeId(9)] };
+        assert_eq!(led_group(NodeId(1), reported(&led)).unwrap(), led);
+        assert!(led_group(NodeId(1), ReportedGroup::default()).is_err(), "nobody votes");
+        let many: Vec<u64> = (1..=MEMBERS_MAX as u64 + 1).collect();
+        assert!(led_group(NodeId(1), ReportedGroup { voters: many, ..ReportedGroup::default() }).is_err());
+    }
+}

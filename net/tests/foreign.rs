@@ -129,7 +129,7 @@ proptest! {
             let at = at.index(body.len());
             body[at] = byte;
         }
-        let identity = Identity { cluster: [1; 16], node: 2, shard: 0, config_digest: 5, members: vec![1, 2, 3] };
+        let identity = Identity { cluster: [1; 16], node: 2, shard: 0, config_digest: 5, members: vec![1, 2, 3], removed: vec![] };
         let bytes = framed(kind, &body);
         let mut answer = Vec::new();
         let accepted = Acceptor::new(&identity).receive(&bytes, Topology::default, &mut answer);

@@ -229,8 +229,8 @@ impl World {
         let damaged = place.lost == Some(Lost::Damaged);
         let excused = match fatal {
             Fatal::Wal(_) => place.may_fail || damaged,
-            Fatal::Unreadable { .. } | Fatal::Topology(_) => damaged,
-            Fatal::Conflict { .. } | Fatal::Diverged { .. } => false,
+            Fatal::Unreadable { .. } => damaged,
+            Fatal::Conflict { .. } | Fatal::Diverged { .. } | Fatal::Topology(_) => false,
         };
         if !excused {
             let text =

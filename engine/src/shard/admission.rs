@@ -132,7 +132,7 @@ impl<D: Disk> Shard<D> {
         } else {
             Err(AdminReply::Moved { group, shard: slots::shard_of_group(group, settings.shards) })
         };
-        let leader = self.leader_hint(GroupId(group));
+        let leader = lives_here.is_ok().then(|| self.leader_hint(GroupId(group))).flatten();
         match (lives_here, self.groups.get_mut(GroupId(group))) {
             (Ok(()), Some(replica)) => ask(replica, &mut self.io),
             (Ok(()), None) => self.io.reply_admin(asker, &AdminReply::NotLeader { group, leader }),

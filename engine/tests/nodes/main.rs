@@ -1,0 +1,216 @@
+//! Nodes come and go: whole nodes with their boards and controllers, from the first topology to the last.
+//!
+//! Off the data path. Invariants: see the name of each test; nothing acknowledged is ever lost.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod town;
+
+use ringraft_engine::topology::{NodeState, Topology};
+use ringraft_net::wire::{AdminRefusal, AdminReply, AdminRequest, Operation, Outcome, Request};
+use ringraft_raft::NodeId;
+
+use self::town::{GROUPS, Town, add};
+
+/// Three nodes that serve and know where everything is.
+fn town(count: u64) -> Town {
+    let mut town = Town::new(count);
+    (0..GROUPS).for_each(|group| _ = town.leader(group));
+    town.write(1);
+    town.tick(30);
+    town
+}
+
+fn grow(town: &mut Town, nodes: &[u64]) {
+    for node in nodes {
+        town.boot_joining(*node);
+        let topology = town.change(&add(*node));
+        assert_eq!(topology.node(NodeId(*node)).unwrap().state, NodeState::Joining);
+    }
+}
+
+#[test]
+fn two_nodes_join_and_get_their_share_and_one_leaves() {
+    let mut town = town(3);
+    grow(&mut town, &[4, 5]);
+    town.rest();
+    let held: Vec<usize> = town.nodes.iter().map(|node| node.held().len()).collect();
+    assert_eq!(
+        held.iter().sum::<usize>(),
+        5 + 3 * (GROUPS as usize - 1),
+        "group 0 everywhere, three of each other one"
+    );
+    assert!(held[3] > 1 && held[4] > 1, "the new nodes hold groups: {held:?}");
+    assert!(town.moved_most <= 4, "{} groups were moved at once", town.moved_most);
+    town.read_all();
+
+    town.change(&AdminRequest::RemoveNode { node: 1 });
+    for round in 0..2_000 {
+        if town.node(1).removed {
+            break;
+        }
+        if round % 50 == 0 {
+            town.write(round);
+        }
+        town.tick(1);
+    }
+    assert!(town.node(1).removed, "it learns that it was removed: {:#?}", town.newest());
+    assert!(town.newest().node(NodeId(1)).is_none() && town.newest().removed() == [1]);
+    town.rest();
+    for group in 0..GROUPS {
+        assert_ne!(town.leader(group), 1);
+    }
+    town.write(2);
+    town.read_all();
+    // It does not come back, whatever its disk holds.
+    town.node(1).removed = false;
+    town.start(1);
+    town.tick(40);
+    assert!(town.node(1).removed);
+    town.read_all();
+}
+
+#[test]
+fn a_dead_node_is_replaced_by_a_new_one() {
+    let mut town = town(4);
+    let before = town.newest().clone();
+    town.crash(2);
+    town.boot_joining(9);
+    let addresses = town::addresses(9);
+    town.change(&AdminRequest::ReplaceNode { old: 2, node: 9, addresses, instance: 7 });
+    town.rest();
+    let after = town.newest().clone();
+    assert!(after.node(NodeId(2)).is_none() && after.removed() == [2]);
+    for group in (0..GROUPS).map(ringraft_raft::GroupId) {
+        let mut expected: Vec<NodeId> =
+            before.replicas(group).iter().map(|node| if node.0 == 2 { NodeId(9) } else { *node }).collect();
+        expected.sort_unstable();
+        assert_eq!(after.replicas(group), expected, "group {group}: only the replaced node's replicas moved");
+    }
+    town.read_all();
+    // The dead one comes back, and is told.
+    town.start(2);
+    town.tick(40);
+    assert!(town.node(2).removed);
+}
+
+#[test]
+fn the_next_controller_carries_on() {
+    let mut town = town(3);
+    grow(&mut town, &[4, 5]);
+    for round in 0..4 {
+        let controller = town.leader(0);
+        town.crash(controller);
+        town.tick(25 + round);
+        town.start(controller);
+        town.tick(15);
+    }
+    town.rest();
+    town.read_all();
+}
+
+#[test]
+fn everything_is_restarted_in_the_middle() {
+    let mut town = town(3);
+    grow(&mut town, &[4, 5]);
+    for round in 0..4 {
+        town.tick(17 + 11 * round);
+        for node in 1..=5 {
+            town.crash(node);
+        }
+        for node in 1..=5 {
+            town.start(node);
+        }
+        town.write(100 + round);
+    }
+    town.rest();
+    town.read_all();
+}
+
+#[test]
+fn requests_for_groups_that_are_elsewhere_are_told_whom_to_ask() {
+    let mut town = town(5);
+    town.tick(100); // leaders are evened out, and all have heard of them
+    for group in 1..GROUPS {
+        let leader = town.leader(group);
+        let stranger = (1..=5).find(|node| !town.node(*node).held().contains(&group)).unwrap();
+        let get = Operation::Get { key: Town::key(group, 1) };
+        let outcome = town.ask(stranger, group, &Request { operations: vec![get], ..Request::default() });
+        assert_eq!(outcome, Some(Outcome::NotLeader { group, leader: Some(leader) }));
+    }
+}
+
+#[test]
+fn the_keys_of_the_cluster_are_its_own() {
+    let mut town = town(3);
+    let leader = town.leader(0);
+    let key = (0..).map(|salt| format!("\0ringraft/{salt}").into_bytes());
+    let mut key = key.filter(|key| ringraft_net::slots::group_of_key(key, GROUPS) == 0);
+    let key = key.next().unwrap();
+    for operation in [
+        Operation::Put { key: key.clone(), value: b"x".to_vec() },
+        Operation::Delete { key: key.clone() },
+        Operation::CompareAndSet { key: key.clone(), expected: None, value: b"x".to_vec() },
+    ] {
+        let outcome = town.ask(leader, 0, &Request { operations: vec![operation], ..Request::default() });
+        assert!(matches!(&outcome, Some(Outcome::BadRequest { message }) if message.contains("own")), "{outcome:?}");
+    }
+    let get = Request { operations: vec![Operation::Get { key }], ..Request::default() };
+    assert!(matches!(town.ask(leader, 0, &get), Some(Outcome::Done(_))));
+}
+
+#[test]
+fn operators_are_answered() {
+    let mut town = town(3);
+    let (leader, follower) = (town.leader(0), (1..=3).find(|node| Some(*node) != town.find_leader(0)).unwrap());
+    for node in [leader, follower] {
+        for shard in 0..town::SHARDS {
+            let AdminReply::Topology { text, shared } = town.administrate(node, shard, &AdminRequest::Topology) else {
+                panic!("any node and shard answers");
+            };
+            assert_eq!(&Topology::decode(text.as_bytes()).unwrap(), &**town.newest());
+            assert_eq!(shared, [(String::from("groups"), GROUPS.to_string())]);
+        }
+    }
+    let remove = |node| AdminRequest::RemoveNode { node };
+    assert_eq!(town.administrate(leader, 1, &remove(1)), AdminReply::Moved { group: 0, shard: 0 });
+    let elsewhere = AdminReply::NotLeader { group: 0, leader: Some(leader) };
+    assert_eq!(town.administrate(follower, 0, &remove(1)), elsewhere);
+    let reply = town.administrate(leader, 0, &remove(77));
+    assert!(
+        matches!(&reply, AdminReply::Refused { code: AdminRefusal::NotAllowed, message } if message.contains("77"))
+    );
+    // Asked twice, done once.
+    town.boot_joining(4);
+    let first = town.change(&add(4));
+    assert!(town.change(&add(4)).epoch() >= first.epoch());
+    town.rest();
+    let mut other = add(4);
+    if let AdminRequest::AddNode { instance, .. } = &mut other {
+        *instance = 12;
+    }
+    let leader = town.leader(0);
+    let reply = town.administrate(leader, 0, &other);
+    assert!(matches!(reply, AdminReply::Refused { code: AdminRefusal::NotAllowed, .. }), "{reply:?}");
+}
+
+#[test]
+fn a_snapshot_is_taken_when_asked_for() {
+    let mut town = town(3);
+    let AdminReply::SnapshotTaken { group: 3, index } = town.administrate(1, 1, &AdminRequest::Snapshot { group: 3 })
+    else {
+        panic!("a snapshot");
+    };
+    assert!(index > 0);
+    let again = town.administrate(1, 1, &AdminRequest::Snapshot { group: 3 });
+    assert_eq!(again, AdminReply::SnapshotTaken { group: 3, index }, "nothing is new");
+    town.write(5);
+    town.tick(5);
+    let reply = town.administrate(1, 1, &AdminRequest::Snapshot { group: 3 });
+    assert!(matches!(reply, AdminReply::SnapshotTaken { index: later, .. } if later > index), "{reply:?}");
+    let reply = town.administrate(1, 0, &AdminRequest::Snapshot { group: 99 });
+    assert!(matches!(reply, AdminReply::Refused { code: AdminRefusal::UnknownGroup, .. }));
+    let (from, to) = (town.leader(2), (1..=3).find(|node| Some(*node) != town.find_leader(2)).unwrap());
+    let reply = town.administrate(from, 0, &AdminRequest::Transfer { group: 2, to });
+    assert!(matches!(reply, AdminReply::Transferred { group: 2, leader, .. } if leader == to), "{reply:?}");
+}

@@ -473,9 +473,9 @@ fn who_waits_at_a_replica_that_is_given_up_is_told() {
     cluster.retarget(group(), &[1, 2, 3], &[]);
     cluster.settle_members(group());
     let answer = cluster.ask(4, &put(&key(5), "x"));
-    assert_eq!(answer, Some(Outcome::NotLeader { group: group(), leader: None }));
+    assert_eq!(answer, Some(Outcome::NotLeader { group: group(), leader: Some(1) }));
     let answer = cluster.ask(4, &get(&key(5)));
-    assert_eq!(answer, Some(Outcome::NotLeader { group: group(), leader: None }));
+    assert_eq!(answer, Some(Outcome::NotLeader { group: group(), leader: Some(1) }));
 }
 
 #[test]

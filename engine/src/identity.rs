@@ -445,6 +445,7 @@ mod tests {
     use super::*;
     use crate::config::NodeConfig;
     use proptest::prelude::*;
+    use ringraft_raft::NodeId;
 
     fn config(directory: &Path, change: impl FnOnce(&mut NodeConfig)) -> ValidNodeConfig {
         let mut config = NodeConfig { id: 1, data_dir: directory.to_owned(), ..NodeConfig::default() };
@@ -499,6 +500,38 @@ mod tests {
         assert!(error.to_string().contains("cluster_id = `0011"), "{error}");
         assert_eq!(code(open(|config| config.session_window_max = 9)), exit::IDENTITY_MISMATCH);
         open(|config| config.tick_ms = 30).unwrap();
+    }
+
+    #[test]
+    fn a_node_joins_with_what_a_member_says_and_comes_back_as_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let founder = Identity::open(&config(&directory.path().join("founder"), init)).unwrap();
+        let founded = config(&directory.path().join("founder"), |_| {});
+        let topology = founded.initial_topology().unwrap();
+        let own = |change: fn(&mut NodeConfig)| {
+            config(&directory.path().join("new"), |config| {
+                config.id = 4;
+                config.assign_file(Path::new("test"), "peers = \"4=d:1\"").unwrap();
+                change(config);
+            })
+        };
+        let error = Identity::join(&own(|config| config.groups = 7), &founder.shared(), &topology).unwrap_err();
+        assert!(error.to_string().contains("cluster has groups = `1` but the configuration says `7`"), "{error}");
+        let removed = topology.remove(NodeId(3)).unwrap().unwrap();
+        assert!(removed.removed().is_empty(), "it is leaving");
+        let joined = Identity::join(&own(|_| {}), &founder.shared(), &topology).unwrap();
+        assert!(joined.created() && joined.joined() && !founder.joined());
+        assert_eq!((joined.shared(), joined.cluster_digest()), (founder.shared(), founder.cluster_digest()));
+        assert_ne!(joined.instance(), founder.instance());
+        let instance = joined.instance();
+        drop(joined);
+        assert_eq!(Topology::read_file(&directory.path().join("new")).unwrap().as_ref(), Some(&topology));
+        for again in [Identity::open(&own(|_| {})), Identity::join(&own(|_| {}), &founder.shared(), &topology)] {
+            let again = again.unwrap();
+            assert!(!again.created() && again.joined());
+            assert_eq!(again.instance(), instance);
+        }
+        assert_eq!(code(Identity::open(&own(|config| config.groups = 7))), exit::IDENTITY_MISMATCH);
     }
 
     #[test]

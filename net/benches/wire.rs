@@ -132,7 +132,7 @@ fn ready_core() -> (Core, ringraft_net::client::ConnectionId) {
     let identity =
         Identity { cluster: [1; 16], node: 1, shard: 0, config_digest: 0, members: vec![1], removed: vec![] };
     let nodes = vec![NodeInfo { node: 1, addresses: vec![address.to_owned()] }];
-    let topology = Topology { groups: 1, shards: 1, nodes, leaders: vec![Some(1)] };
+    let topology = Topology { epoch: 1, groups: 1, shards: 1, nodes, leaders: vec![Some(1)] };
     let mut answer = Vec::new();
     let hello = core.outgoing(connection).unwrap();
     Acceptor::new(&identity).receive(hello.pending(), || topology, &mut answer).unwrap();

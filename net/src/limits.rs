@@ -19,6 +19,18 @@ pub const CLIENT_FRAME_BYTES_MAX: usize = 4 << 20;
 pub const PEER_FRAME_BYTES_MAX: usize = 16 << 20;
 /// Most bytes of a frame before the handshake is over.
 pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 1 << 20;
+/// Most nodes of a cluster.
+pub const NODES_MAX: usize = 64;
+/// Most shards of a node.
+pub const SHARDS_MAX: usize = 256;
+/// Most bytes of an address: a name, a colon, a port.
+pub const ADDRESS_BYTES_MAX: usize = 255 + 1 + 5;
+/// Most bytes of the text of a topology.
+pub const TOPOLOGY_BYTES_MAX: usize = 1 << 20;
+/// Most settings that nodes share.
+pub const SETTINGS_MAX: usize = 256;
+/// Most bytes of a sentence for people, and of the name or value of a setting.
+pub const TEXT_BYTES_MAX: usize = 1 << 16;
 
 /// Bounds of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -56,7 +56,7 @@ fn messages() -> Vec<Vec<u8>> {
     ];
     let body = PeerBody::AppendEntries { prev_term: 1, prev_index: 2, leader_commit: 3, count: 4 };
     let nodes = vec![NodeInfo { node: 1, addresses: vec!["127.0.0.1:7000".into()] }];
-    let topology = Topology { groups: 2, shards: 1, nodes, leaders: vec![Some(1), None] };
+    let topology = Topology { epoch: 1, groups: 2, shards: 1, nodes, leaders: vec![Some(1), None] };
     let hello = Hello {
         cluster: [1; 16],
         protocol: wire::PROTOCOL_VERSION,

@@ -15,7 +15,7 @@ fn identity(node: u64) -> Identity {
 
 fn topology() -> Topology {
     let nodes = (1..=3).map(|node| NodeInfo { node, addresses: vec![format!("127.0.0.1:{node}")] }).collect();
-    Topology { groups: 4, shards: 1, nodes, leaders: vec![Some(1), None, Some(3), Some(2)] }
+    Topology { epoch: 1, groups: 4, shards: 1, nodes, leaders: vec![Some(1), None, Some(3), Some(2)] }
 }
 
 type Sides = (Result<Accepted, HandshakeError>, Result<Welcome, HandshakeError>);

@@ -268,6 +268,7 @@ impl World {
         let addresses = |node| (0..shards).map(|shard| Self::address(node, shard)).collect();
         let nodes = 0..self.plan.nodes;
         Topology {
+            epoch: 1,
             groups: self.plan.groups,
             shards: self.plan.shards,
             nodes: nodes.map(|node| NodeInfo { node: node as u64 + 1, addresses: addresses(node) }).collect(),

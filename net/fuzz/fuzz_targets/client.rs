@@ -114,7 +114,8 @@ fn welcome(input: &mut Unstructured<'_>) -> Result<Welcome> {
     }
     let groups = input.int_in_range(0..=3)?;
     let leaders = (0..input.int_in_range(0..=3)?).map(|_| Some(2)).collect();
-    let topology = Topology { groups, shards: input.int_in_range(0..=2)?, nodes, leaders };
+    let (shards, epoch) = (input.int_in_range(0..=2)?, input.int_in_range(0..=3)?);
+    let topology = Topology { epoch, groups, shards, nodes, leaders };
     Ok(Welcome { cluster: [1; 16], node: input.int_in_range(0..=3)?, shard: input.int_in_range(0..=1)?, topology })
 }
 

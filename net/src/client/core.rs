@@ -22,6 +22,7 @@ use super::{
     connection::{Connection, State},
     routing::Routing,
     slab::{Kind, List, Place, Slab},
+    welcome::no_such_shard,
 };
 use crate::{
     buffer::SendBuffer,
@@ -98,6 +99,8 @@ pub struct CoreStatistics {
     pub breaks: u64,
     /// Sessions opened.
     pub sessions: u64,
+    /// Times that other nodes were learnt.
+    pub topologies: u64,
 }
 
 /// Durations of the options, as numbers.
@@ -110,7 +113,7 @@ pub(super) struct Times {
     pub(super) backoff_max_us: u64,
 }
 
-/// The first connection, until the cluster is known.
+/// The connection that looks for the cluster, or whether its nodes have changed.
 #[derive(Debug, Default)]
 pub(super) struct Bootstrap {
     pub(super) connection: Option<u32>,
@@ -215,6 +218,12 @@ impl Core {
         &self.routing.nodes
     }
 
+    /// Number of the topology, 0 while unknown.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.routing.epoch
+    }
+
     /// The cluster's id, `None` while unknown.
     #[must_use]
     pub fn cluster(&self) -> Option<[u8; 16]> {
@@ -292,7 +301,7 @@ impl Core {
     /// [`ClientError::BadRequest`] when there is no such shard, [`ClientError::Overloaded`].
     pub fn submit_status(&mut self, tag: u64, node: u64, shard: u16, now_us: u64) -> Result<(), ClientError> {
         if self.routing.is_known() && self.routing.find(node, shard).is_none() {
-            return Err(ClientError::BadRequest { message: format!("there is no shard {shard} of node {node}") });
+            return Err(no_such_shard(node, shard));
         }
         let deadline_us = now_us.saturating_add(self.times.request_us);
         let index = self.take_slot(tag, Kind::Status, deadline_us)?;

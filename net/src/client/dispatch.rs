@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     frame,
-    handshake::{ANY_CLUSTER, ANY_NODE, ANY_SHARD, Dialer},
+    handshake::{ANY_CLUSTER, Dialer},
     link::{ceiling_us, jittered_us},
     wire::{self, Consistency, OperationRef, RequestRef},
 };
@@ -26,6 +26,8 @@ use std::net::SocketAddr;
 
 /// Redirects in a row that are followed at once; then with pauses.
 pub(super) const REDIRECTS_AT_ONCE: u32 = 4;
+/// Attempts in vain to reach a node until the client asks whether it still is a node of the cluster.
+const ATTEMPTS_UNTIL_LOOK: u32 = 8;
 /// Connections at once: their places fit 16 bits.
 const CONNECTIONS_MAX: usize = 1 << 16;
 
@@ -265,7 +267,7 @@ impl Core {
         }
     }
 
-    fn open(&mut self, address: SocketAddr, endpoint: u32, dialer: Dialer, now_us: u64) -> Option<u32> {
+    pub(super) fn open(&mut self, address: SocketAddr, endpoint: u32, dialer: Dialer, now_us: u64) -> Option<u32> {
         let place = match self.free_connections.pop() {
             Some(place) => {
                 self.connections[place as usize].reuse(address, endpoint, dialer, now_us);
@@ -281,23 +283,6 @@ impl Core {
         self.actions.push_back(Action::Connect { connection: self.id_of(place), address });
         self.note_timer(now_us + self.times.connect_us);
         Some(place)
-    }
-
-    /// Looks for the cluster, unless it is known or looked for already.
-    pub(super) fn bootstrap(&mut self, now_us: u64) {
-        self.bootstrap.wanted = true;
-        if self.routing.is_known() || self.bootstrap.connection.is_some() {
-            return;
-        }
-        if now_us < self.bootstrap.retry_at_us {
-            self.note_timer(self.bootstrap.retry_at_us);
-            return;
-        }
-        let endpoints = &self.options.endpoints;
-        let address = endpoints[self.bootstrap.next_endpoint % endpoints.len()];
-        self.bootstrap.next_endpoint += 1;
-        let dialer = Dialer::client(self.options.cluster.unwrap_or(ANY_CLUSTER), ANY_NODE, ANY_SHARD);
-        self.bootstrap.connection = self.open(address, NO_ENDPOINT, dialer, now_us);
     }
 
     /// Gives a write its session numbers if it needs them.
@@ -367,6 +352,9 @@ impl Core {
     /// The place asked (an endpoint) does not lead the group, and says who does.
     pub(super) fn redirect(&mut self, group: u32, asked: u32, leader: Option<u64>, now_us: u64) {
         self.statistics.redirects += 1;
+        if leader.is_some_and(|node| self.routing.place_of(node).is_none()) {
+            self.look_again(now_us);
+        }
         let hint = leader
             .and_then(|node| self.routing.place_of(node))
             .filter(|&place| self.is_worth_asking(place, group, asked));
@@ -436,21 +424,28 @@ impl Core {
     }
 
     fn lose(&mut self, place: u32, now_us: u64) {
-        let connection = &mut self.connections[place as usize];
-        let was_ready = connection.state == State::Ready;
-        let endpoint = connection.endpoint;
-        self.statistics.breaks += u64::from(was_ready);
+        let was_ready = self.connections[place as usize].state == State::Ready;
+        let endpoint = self.connections[place as usize].endpoint;
+        self.free(place);
+        if self.bootstrap.connection == Some(place) {
+            self.lose_bootstrap(now_us);
+        }
+        if endpoint == NO_ENDPOINT {
+            self.pump_all(now_us);
+        } else {
+            self.lose_endpoint(endpoint, place, was_ready, now_us);
+        }
+    }
+
+    /// A connection is no more: what was sent on it and not answered is recovered.
+    pub(super) fn free(&mut self, place: u32) {
+        self.statistics.breaks += u64::from(self.connections[place as usize].state == State::Ready);
         while let Some(index) = self.connections[place as usize].sent.back() {
             self.unlist(index);
             self.recover(index, place);
         }
         self.connections[place as usize].state = State::Free;
         self.free_connections.push(place);
-        if endpoint == NO_ENDPOINT {
-            self.lose_bootstrap(now_us);
-        } else {
-            self.lose_endpoint(endpoint, place, was_ready, now_us);
-        }
     }
 
     /// A request whose connection broke: again, or its outcome is unknown.
@@ -470,14 +465,6 @@ impl Core {
         self.wait(index, true);
     }
 
-    fn lose_bootstrap(&mut self, now_us: u64) {
-        self.bootstrap.connection = None;
-        let ceiling = ceiling_us(self.times.backoff_min_us, self.times.backoff_max_us, self.bootstrap.attempts);
-        self.bootstrap.attempts += 1;
-        self.bootstrap.retry_at_us = now_us + jittered_us(ceiling, &mut self.random);
-        self.note_timer(self.bootstrap.retry_at_us);
-    }
-
     fn lose_endpoint(&mut self, endpoint: u32, place: u32, was_ready: bool, now_us: u64) {
         let (min_us, max_us) = (self.times.backoff_min_us, self.times.backoff_max_us);
         let state = &mut self.routing.endpoints[endpoint as usize];
@@ -486,8 +473,11 @@ impl Core {
         let ceiling = ceiling_us(min_us, max_us, state.attempts);
         state.attempts += 1;
         state.retry_at_us = now_us + jittered_us(ceiling, &mut self.random);
-        let retry_at_us = state.retry_at_us;
+        let (retry_at_us, attempts) = (state.retry_at_us, state.attempts);
         self.note_timer(retry_at_us);
+        if attempts % ATTEMPTS_UNTIL_LOOK == 0 {
+            self.look_again(now_us);
+        }
         let others = &self.routing.endpoints[endpoint as usize].connections;
         if !others.iter().any(|&other| self.connections[other as usize].state == State::Ready) {
             for group in 0..self.routing.groups.len() as u32 {

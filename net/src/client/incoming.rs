@@ -12,13 +12,11 @@ use super::{
     connection::State,
     core::{ConnectionId, Core},
     dispatch::REDIRECTS_AT_ONCE,
-    routing::NO_ENDPOINT,
     slab::{Kind, Place},
 };
 use crate::{
     frame::{self, Frame, FrameKind},
-    handshake::HandshakeError,
-    wire::{self, ArchivedOutcome, ArchivedReply, Outcome, RefusalCode, Welcome},
+    wire::{self, ArchivedOutcome, ArchivedReply, Outcome},
 };
 
 impl Core {
@@ -34,6 +32,10 @@ impl Core {
             buffer.extend(bytes);
             self.process(place, buffer.filled(), now_us).map(|consumed| buffer.consume(consumed))
         };
+        if self.place_of(connection).is_none() {
+            // It was closed by what it brought.
+            return;
+        }
         self.connections[place as usize].incoming = buffer;
         if let Err(problem) = result {
             self.give_up(place, &problem, now_us);
@@ -236,6 +238,9 @@ impl Core {
     /// The group lives on another shard than this client thought.
     fn moved(&mut self, group: u32, node: u64, shard: u16, address: &str, now_us: u64) {
         self.statistics.redirects += 1;
+        if self.routing.place_of(node).is_none() {
+            self.look_again(now_us);
+        }
         if shard >= self.routing.shards || self.routing.groups[group as usize].shard == shard {
             // It says nothing new: the two sides disagree, which time may heal.
             return self.pause(group, 0, now_us);
@@ -250,87 +255,6 @@ impl Core {
         state.attempts += 1;
         if state.attempts > REDIRECTS_AT_ONCE {
             self.pause(group, 0, now_us);
-        }
-    }
-
-    /// Reads the answer to `Hello`; how many bytes it was.
-    fn greet(&mut self, place: u32, bytes: &[u8], now_us: u64) -> Result<usize, String> {
-        let connection = &self.connections[place as usize];
-        let first = connection.endpoint == NO_ENDPOINT;
-        match connection.dialer.receive(bytes) {
-            Ok(None) => Ok(0),
-            Ok(Some((welcome, consumed))) => {
-                self.welcomed(place, first, &welcome, now_us)?;
-                Ok(consumed)
-            }
-            Err(error) => {
-                if let (true, HandshakeError::Refused(refused) | HandshakeError::Mismatch(refused)) = (first, &error)
-                    && matches!(refused.code, RefusalCode::Protocol | RefusalCode::Cluster)
-                {
-                    let refusal = ClientError::Refused { code: refused.code, message: refused.message.clone() };
-                    self.fail_unrouted(&refusal);
-                    self.refusal = Some(refusal);
-                }
-                Err(error.to_string())
-            }
-        }
-    }
-
-    fn welcomed(&mut self, place: u32, first: bool, welcome: &Welcome, now_us: u64) -> Result<(), String> {
-        if first {
-            self.bootstrap.connection = None;
-            if !self.routing.is_known() && !self.routing.learn(welcome.cluster, &welcome.topology) {
-                return Err(String::from("the topology it shows makes no sense"));
-            }
-            let endpoint = self.routing.find(welcome.node, welcome.shard);
-            let endpoint = endpoint.ok_or("it is not part of the topology it shows")?;
-            self.connections[place as usize].endpoint = endpoint;
-            self.routing.endpoints[endpoint as usize].connections.push(place);
-        } else {
-            self.routing.learn_leaders(&welcome.topology.leaders);
-        }
-        let connection = &mut self.connections[place as usize];
-        connection.state = State::Ready;
-        let endpoint = connection.endpoint as usize;
-        self.routing.endpoints[endpoint].attempts = 0;
-        self.routing.endpoints[endpoint].retry_at_us = 0;
-        self.route_all(now_us);
-        self.pump_all(now_us);
-        Ok(())
-    }
-
-    /// The cluster is known: requests that waited for that get their group.
-    fn route_all(&mut self, now_us: u64) {
-        while let Some(index) = self.unrouted.front() {
-            self.unlist(index);
-            let slot = self.slab.get_mut(index);
-            if slot.kind == Kind::Status {
-                if self.routing.find(slot.asked.0, slot.asked.1).is_none() {
-                    let message = format!("there is no shard {} of node {}", slot.asked.1, slot.asked.0);
-                    self.fail(index, ClientError::BadRequest { message });
-                    continue;
-                }
-            } else {
-                let head = &slot.frame[frame::HEADER_BYTES..];
-                let group = wire::view_request(head).map_err(|error| error.to_string()).and_then(|request| {
-                    wire::group_of_request(request, self.routing.groups.len() as u32).map_err(|error| error.to_string())
-                });
-                match group {
-                    Ok(group) => slot.group = group,
-                    Err(message) => {
-                        self.fail(index, ClientError::BadRequest { message });
-                        continue;
-                    }
-                }
-            }
-            self.first_try(index, true, now_us);
-        }
-    }
-
-    fn fail_unrouted(&mut self, error: &ClientError) {
-        while let Some(index) = self.unrouted.front() {
-            self.unlist(index);
-            self.fail(index, error.clone());
         }
     }
 }

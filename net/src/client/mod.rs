@@ -20,7 +20,7 @@
 //!
 //! Invariants: every accepted submission completes exactly once, at its deadline at the latest (as far as `tick` is called
 //! when asked for); a write in a session takes effect at most once, however often it is sent; memory is bounded by
-//! `in_flight_max` requests and `pending_bytes_max`.
+//! `in_flight_max` requests and `pending_bytes_max`; nodes that join are found and nodes that left are forgotten (`welcome`).
 //!
 //! It does not resolve names, and does not keep the order of requests that are outstanding together.
 
@@ -34,6 +34,7 @@ mod session;
 mod slab;
 mod timers;
 pub mod tokio;
+mod welcome;
 
 pub use self::completion::{Completion, Results};
 pub use self::core::{Action, ConnectionId, Core, CoreStatistics, Submission};

@@ -11,8 +11,8 @@ use super::{
     session::Session,
     slab::{List, NONE},
 };
-use crate::{slots, wire::Topology};
-use std::net::SocketAddr;
+use crate::{limits::NODES_MAX, slots, wire::Topology};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 /// One shard of one node.
 #[derive(Debug)]
@@ -60,6 +60,8 @@ impl Group {
 #[derive(Debug, Default)]
 pub(super) struct Routing {
     pub(super) cluster: Option<[u8; 16]>,
+    /// Of the topology; never goes back.
+    pub(super) epoch: u64,
     pub(super) shards: u16,
     pub(super) nodes: Vec<u64>,
     pub(super) endpoints: Vec<Endpoint>,
@@ -75,24 +77,13 @@ impl Routing {
 
     /// Takes over what a node told first. `false`: it makes no sense.
     pub(super) fn learn(&mut self, cluster: [u8; 16], topology: &Topology) -> bool {
-        let Topology { groups, shards, nodes, leaders } = topology;
-        let sensible = (1..=u32::from(slots::SLOTS)).contains(groups)
-            && *shards >= 1
-            && !nodes.is_empty()
-            && nodes.len() <= 64
-            && nodes.iter().all(|node| node.addresses.len() == usize::from(*shards));
-        if !sensible {
+        let Topology { groups, shards, nodes, leaders, .. } = topology;
+        if !is_sensible(topology) {
             return false;
         }
         self.cluster = Some(cluster);
         self.shards = *shards;
-        self.nodes = nodes.iter().map(|node| node.node).collect();
-        self.endpoints = nodes
-            .iter()
-            .flat_map(|node| {
-                node.addresses.iter().zip(0..).map(|(address, shard)| Endpoint::new(node.node, shard, address))
-            })
-            .collect();
+        self.learn_nodes(topology);
         self.groups = (0..*groups)
             .map(|group| {
                 let told = leaders.get(group as usize).copied().flatten();
@@ -101,6 +92,43 @@ impl Routing {
             })
             .collect();
         true
+    }
+
+    fn learn_nodes(&mut self, topology: &Topology) {
+        self.epoch = topology.epoch;
+        self.nodes = topology.nodes.iter().map(|node| node.node).collect();
+        let endpoints = topology.nodes.iter().flat_map(|node| {
+            node.addresses.iter().zip(0..).map(|(address, shard)| Endpoint::new(node.node, shard, address))
+        });
+        self.endpoints = endpoints.collect();
+    }
+
+    /// Whether a topology can be of the same cluster, later.
+    pub(super) fn can_follow(&self, topology: &Topology) -> bool {
+        is_sensible(topology) && topology.shards == self.shards && topology.groups as usize == self.groups.len()
+    }
+
+    /// Takes over the nodes of a newer topology ([`Routing::can_follow`]). For each endpoint of before: which one it is
+    /// now, if the same shard is at the same address still. Connections are listed nowhere after.
+    pub(super) fn follow(&mut self, topology: &Topology) -> Vec<Option<u32>> {
+        let (old_nodes, old_endpoints) = (std::mem::take(&mut self.nodes), std::mem::take(&mut self.endpoints));
+        self.learn_nodes(topology);
+        let new: BTreeMap<_, _> = self.endpoints.iter().zip(0_u32..).map(|(state, at)| (state.place(), at)).collect();
+        let moves: Vec<_> = old_endpoints.iter().map(|old| new.get(&old.place()).copied()).collect();
+        for (old, now) in old_endpoints.iter().zip(&moves) {
+            if let Some(now) = now {
+                let state = &mut self.endpoints[*now as usize];
+                (state.attempts, state.retry_at_us) = (old.attempts, old.retry_at_us);
+            }
+        }
+        let places: Vec<_> = old_nodes.iter().map(|node| self.place_of(*node)).collect();
+        let nodes = self.nodes.len();
+        for (group, state) in self.groups.iter_mut().enumerate() {
+            state.leader = state.leader.and_then(|place| places[place]);
+            state.guess = places[state.guess].unwrap_or(group % nodes);
+        }
+        self.learn_leaders(&topology.leaders);
+        moves
     }
 
     /// What another node tells of leaders fills gaps.
@@ -148,7 +176,21 @@ impl Routing {
     }
 }
 
+fn is_sensible(topology: &Topology) -> bool {
+    let Topology { groups, shards, nodes, .. } = topology;
+    (1..=u32::from(slots::SLOTS)).contains(groups)
+        && *shards >= 1
+        && !nodes.is_empty()
+        && nodes.len() <= NODES_MAX
+        && nodes.iter().all(|node| node.addresses.len() == usize::from(*shards))
+}
+
 impl Endpoint {
+    /// What must stay the same for its connections to be of use.
+    fn place(&self) -> (u64, u16, Option<SocketAddr>) {
+        (self.node, self.shard, self.address)
+    }
+
     fn new(node: u64, shard: u16, address: &str) -> Self {
         Self {
             node,

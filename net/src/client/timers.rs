@@ -80,8 +80,8 @@ impl Core {
     }
 
     fn tick_cluster(&mut self, now_us: u64) {
-        if !self.routing.is_known() && self.bootstrap.wanted {
-            self.bootstrap(now_us);
+        if self.bootstrap.wanted {
+            self.look_again(now_us);
         }
         for endpoint in &self.routing.endpoints {
             if endpoint.attempts > 0 && endpoint.retry_at_us > now_us {

@@ -3,12 +3,14 @@
 //! Off the data path.
 //!
 //! Invariants: a request names its group and goes to the shard that hosts it; it is answered once, with what became of it
-//! or with a code that programs understand and a sentence for people; asking again is always safe.
+//! or with a code that programs understand and a sentence for people; asking again is always safe; lists and texts are
+//! bounded (`limits`) before anything is copied out of a frame.
 //!
 //! It does not decide who may ask: whoever reaches the port may.
 
 use super::archive::{self, WireError};
 use crate::frame::{self, FrameKind};
+use crate::limits::{ADDRESS_BYTES_MAX, SETTINGS_MAX, SHARDS_MAX, TEXT_BYTES_MAX, TOPOLOGY_BYTES_MAX};
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// What an operator asks for.
@@ -142,7 +144,7 @@ impl AdminRequest {
     /// Appends a whole frame. Returns its bytes.
     pub fn append_frame(&self, out: &mut Vec<u8>, correlation: u32) -> usize {
         let mut frame = frame::begin(out, FrameKind::Admin, correlation);
-        archive::append(frame.bytes(), self, 0);
+        archive::append(frame.bytes(), self, usize::MAX);
         frame.finish()
     }
 }
@@ -151,7 +153,7 @@ impl AdminReply {
     /// Appends a whole frame. Returns its bytes.
     pub fn append_frame(&self, out: &mut Vec<u8>, correlation: u32) -> usize {
         let mut frame = frame::begin(out, FrameKind::AdminReply, correlation);
-        archive::append(frame.bytes(), self, 0);
+        archive::append(frame.bytes(), self, usize::MAX);
         frame.finish()
     }
 }
@@ -159,17 +161,46 @@ impl AdminReply {
 /// Reads the head of an `Admin` frame.
 ///
 /// # Errors
-/// When the bytes are not one.
+/// When the bytes are not one, or are out of its bounds.
 pub fn view_admin_request(bytes: &[u8]) -> Result<AdminRequest, WireError> {
     const NAME: &str = "admin request";
-    archive::to_native(archive::access::<ArchivedAdminRequest>(bytes, NAME)?, NAME)
+    let archived = archive::access::<ArchivedAdminRequest>(bytes, NAME)?;
+    archive::check_bounds(archived.is_bounded(), bytes, NAME)?;
+    archive::to_native(archived, NAME)
 }
 
 /// Reads the head of an `AdminReply` frame.
 ///
 /// # Errors
-/// When the bytes are not one.
+/// When the bytes are not one, or are out of its bounds.
 pub fn view_admin_reply(bytes: &[u8]) -> Result<AdminReply, WireError> {
     const NAME: &str = "admin reply";
-    archive::to_native(archive::access::<ArchivedAdminReply>(bytes, NAME)?, NAME)
+    let archived = archive::access::<ArchivedAdminReply>(bytes, NAME)?;
+    archive::check_bounds(archived.is_bounded(), bytes, NAME)?;
+    archive::to_native(archived, NAME)
+}
+
+impl ArchivedAdminRequest {
+    fn is_bounded(&self) -> bool {
+        match self {
+            Self::AddNode { addresses, .. } | Self::ReplaceNode { addresses, .. } => {
+                addresses.len() <= SHARDS_MAX && addresses.iter().all(|address| address.len() <= ADDRESS_BYTES_MAX)
+            }
+            Self::Transfer { .. } | Self::Snapshot { .. } | Self::Topology | Self::RemoveNode { .. } => true,
+        }
+    }
+}
+
+impl ArchivedAdminReply {
+    fn is_bounded(&self) -> bool {
+        match self {
+            Self::Refused { message, .. } => message.len() <= TEXT_BYTES_MAX,
+            Self::Topology { text, shared } => {
+                text.len() <= TOPOLOGY_BYTES_MAX
+                    && shared.len() <= SETTINGS_MAX
+                    && shared.iter().all(|pair| pair.0.len() <= TEXT_BYTES_MAX && pair.1.len() <= TEXT_BYTES_MAX)
+            }
+            Self::Transferred { .. } | Self::NotLeader { .. } | Self::Moved { .. } | Self::SnapshotTaken { .. } => true,
+        }
+    }
 }

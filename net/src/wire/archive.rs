@@ -56,6 +56,11 @@ where
     rkyv::api::low::access::<T, Failure>(bytes).map_err(|_| WireError { type_name, bytes: bytes.len() })
 }
 
+/// Refuses an archive whose lists or texts are longer than a message of its kind may have.
+pub(super) fn check_bounds(is_bounded: bool, bytes: &[u8], type_name: &'static str) -> Result<(), WireError> {
+    if is_bounded { Ok(()) } else { Err(WireError { type_name, bytes: bytes.len() }) }
+}
+
 /// An owned or `Copy` value of checked archived bytes. Not for the data path, except where the value is `Copy`.
 #[inline]
 pub(super) fn to_native<T>(archived: &Archived<T>, type_name: &'static str) -> Result<T, WireError>

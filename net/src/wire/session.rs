@@ -9,6 +9,8 @@
 
 use super::archive::{self, WireError};
 use crate::frame::{self, FrameKind};
+use crate::limits::{ADDRESS_BYTES_MAX, NODES_MAX, SHARDS_MAX, TEXT_BYTES_MAX};
+use crate::slots;
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// Version of everything inside frames. Both sides must speak the same.
@@ -57,6 +59,8 @@ pub struct NodeInfo {
 /// Where everything is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]
 pub struct Topology {
+    /// Grows with every change of the nodes: of two topologies the one with the higher number is the newer.
+    pub epoch: u64,
     /// Number of groups.
     pub groups: u32,
     /// Number of shards of every node.
@@ -116,7 +120,7 @@ pub struct Refused {
 }
 
 macro_rules! session_message {
-    ($message:ty, $archived:ty, $kind:expr, $name:literal, $view:ident, $items:expr) => {
+    ($message:ty, $archived:ty, $kind:expr, $name:literal, $view:ident, $items:expr, $is_bounded:expr) => {
         impl $message {
             /// Appends a whole frame. Returns its bytes.
             pub fn append_frame(&self, out: &mut Vec<u8>) -> usize {
@@ -129,16 +133,35 @@ macro_rules! session_message {
         #[doc = concat!("Reads the head of a `", $name, "` frame.")]
         ///
         /// # Errors
-        /// When the bytes are not one.
+        /// When the bytes are not one, or are out of its bounds.
         pub fn $view(bytes: &[u8]) -> Result<$message, WireError> {
-            archive::to_native(archive::access::<$archived>(bytes, $name)?, $name)
+            let archived = archive::access::<$archived>(bytes, $name)?;
+            archive::check_bounds($is_bounded(archived), bytes, $name)?;
+            archive::to_native(archived, $name)
         }
     };
 }
 
-session_message!(Hello, ArchivedHello, FrameKind::Hello, "hello", view_hello, 0);
-session_message!(Welcome, ArchivedWelcome, FrameKind::Welcome, "welcome", view_welcome, usize::MAX);
-session_message!(Refused, ArchivedRefused, FrameKind::Refused, "refused", view_refused, 0);
+session_message!(Hello, ArchivedHello, FrameKind::Hello, "hello", view_hello, 0, |_| true);
+session_message!(Welcome, ArchivedWelcome, FrameKind::Welcome, "welcome", view_welcome, usize::MAX, is_bounded);
+session_message!(
+    Refused,
+    ArchivedRefused,
+    FrameKind::Refused,
+    "refused",
+    view_refused,
+    0,
+    |refused: &ArchivedRefused| { refused.message.len() <= TEXT_BYTES_MAX }
+);
+
+/// One list may be pointed to many times by few bytes: what is copied out is bounded first.
+fn is_bounded(welcome: &ArchivedWelcome) -> bool {
+    let ArchivedTopology { nodes, leaders, .. } = &welcome.topology;
+    let addresses_bounded = |node: &ArchivedNodeInfo| {
+        node.addresses.len() <= SHARDS_MAX && node.addresses.iter().all(|address| address.len() <= ADDRESS_BYTES_MAX)
+    };
+    nodes.len() <= NODES_MAX && leaders.len() <= usize::from(slots::SLOTS) && nodes.iter().all(addresses_bounded)
+}
 
 /// Appends a `Status` frame: the client asks for the state of the shard.
 pub fn append_status(out: &mut Vec<u8>, correlation: u32) -> usize {

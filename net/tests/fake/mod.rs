@@ -52,6 +52,8 @@ pub(crate) struct Received {
 pub(crate) struct Cluster {
     pub(crate) id: [u8; 16],
     pub(crate) topology: Topology,
+    /// What nodes tell that have not heard of the newest topology.
+    pub(crate) behind: BTreeMap<u64, Topology>,
     pub(crate) leaders: Vec<u64>,
     pub(crate) store: BTreeMap<Vec<u8>, Vec<u8>>,
     /// How often each put value was applied.
@@ -75,11 +77,13 @@ impl Cluster {
         Self {
             id: [7; 16],
             topology: Topology {
+                epoch: 1,
                 groups,
                 shards: addresses[0].len() as u16,
                 nodes: (1..).zip(addresses).map(node_info).collect(),
                 leaders: vec![None; groups as usize],
             },
+            behind: BTreeMap::new(),
             leaders: vec![1; groups as usize],
             store: BTreeMap::new(),
             applied: BTreeMap::new(),
@@ -105,8 +109,8 @@ impl Cluster {
         self.sessions.len()
     }
 
-    fn topology_told(&self) -> Topology {
-        let mut topology = self.topology.clone();
+    fn topology_told(&self, node: u64) -> Topology {
+        let mut topology = self.behind.get(&node).unwrap_or(&self.topology).clone();
         if self.tells_leaders {
             topology.leaders = self.leaders.iter().map(|&leader| Some(leader)).collect();
         }
@@ -143,7 +147,8 @@ impl Cluster {
                 let leader = self.leaders[group as usize];
                 let follows = request.consistency == Consistency::Follower;
                 if home != shard {
-                    let address = self.topology.nodes[(node - 1) as usize].addresses[usize::from(home)].clone();
+                    let own = self.topology.nodes.iter().find(|info| info.node == node).expect("a member");
+                    let address = own.addresses[usize::from(home)].clone();
                     Outcome::Moved { group, node, shard: home, address }
                 } else if leader != node && request.consistency != Consistency::Stale && !follows {
                     Outcome::NotLeader { group, leader: (leader != 0).then_some(leader) }
@@ -225,7 +230,7 @@ impl Accepting {
         self.received.extend_from_slice(bytes);
         if !self.greeted {
             let identity = cluster.identity(node, shard);
-            match Acceptor::new(&identity).receive(&self.received, || cluster.topology_told(), out) {
+            match Acceptor::new(&identity).receive(&self.received, || cluster.topology_told(node), out) {
                 Ok(None) => return true,
                 Ok(Some(accepted)) => {
                     self.received.drain(..accepted.consumed);

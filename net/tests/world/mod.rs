@@ -11,7 +11,7 @@ pub(crate) mod fake;
 
 use fake::{Accepting, Cluster};
 use ringraft_net::client::{Action, ClientError, ConnectionId, Core, Options, Results, Submission};
-use ringraft_net::wire::{Operation, OperationRef, OperationResult, Position};
+use ringraft_net::wire::{NodeInfo, Operation, OperationRef, OperationResult, Position};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -65,6 +65,25 @@ impl World {
             statuses: Vec::new(),
             piece_bytes: usize::MAX,
         }
+    }
+
+    /// Another topology, of these nodes; the others stop.
+    pub(crate) fn change_nodes(&mut self, nodes: &[u64]) {
+        let topology = &mut self.cluster.topology;
+        let shards = topology.shards;
+        let addresses = |node| (0..shards).map(|shard| address(node, shard).to_string()).collect();
+        let gone: Vec<_> = topology.nodes.iter().map(|info| info.node).filter(|node| !nodes.contains(node)).collect();
+        topology.epoch += 1;
+        topology.nodes = nodes.iter().map(|&node| NodeInfo { node, addresses: addresses(node) }).collect();
+        for node in gone {
+            self.down.insert(node);
+            self.cut(node);
+        }
+    }
+
+    /// Nodes there are connections to.
+    pub(crate) fn connected(&self) -> BTreeSet<u64> {
+        self.sockets.values().map(|socket| socket.node).collect()
     }
 
     pub(crate) fn put(&mut self, tag: u64, key: &str) {

@@ -64,6 +64,8 @@ const EXAMPLES: &str = "Examples:
       the same load for etcd and Redis in the same run, taking turns three times
   ringraft bench --endpoints 10.0.0.1:7000,10.0.0.2:7000,10.0.0.3:7000 --json
       a cluster that is already running; the report as one JSON object
+  ringraft bench --grow --rate 5000
+      what clients notice while three nodes become seven and three again, and a wiped one is replaced
 
 Latency runs from the moment an operation was meant to start, so that a stall shows in every operation it delayed.
 bench/METHODOLOGY.md says what the figures mean and what they do not say.";

@@ -6,13 +6,13 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use ringraft_net::client::Options;
 use ringraft_net::client::tokio::Client;
 use ringraft_net::wire::{Consistency, Operation, OperationResult, Position, Topology};
+use ringraft_tools::admin;
 use ringraft_tools::local_cluster::ClusterFile;
-use ringraft_tools::probe::Connection;
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 
@@ -53,14 +53,7 @@ impl Target {
 
     /// Where everything is, as one of the nodes tells.
     pub(crate) fn topology(&self) -> Result<Topology> {
-        let mut errors = Vec::new();
-        for endpoint in &self.endpoints()? {
-            match Connection::open(endpoint) {
-                Ok((_, welcome)) => return Ok(welcome.topology),
-                Err(error) => errors.push(format!("{endpoint}: {error:#}")),
-            }
-        }
-        bail!("no endpoint answers: {}", errors.join("; "))
+        admin::welcome(&self.endpoints()?)
     }
 
     /// Longest time for the whole operation.

@@ -2,9 +2,11 @@
 //!
 //! Off the data path.
 
+pub mod admin;
 pub mod chaos;
 pub mod folder;
 pub mod local_cluster;
+mod local_members;
 pub mod namespace;
 pub mod ports;
 pub mod probe;

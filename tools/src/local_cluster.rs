@@ -73,6 +73,9 @@ pub struct ClusterFile {
     pub initialised: bool,
     /// Further arguments of every node.
     pub node_arguments: Vec<String>,
+    /// What founding nodes are told of their peers, once nodes have come or gone; else it follows from `nodes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub founders: Option<String>,
     /// The nodes, by id.
     pub nodes: Vec<NodeEntry>,
 }
@@ -89,9 +92,19 @@ pub struct NodeEntry {
     /// The network namespace it runs in; none: that of this process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// It came to a running cluster.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub joined: bool,
     /// Further arguments of this node alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arguments: Vec<String>,
+}
+
+impl NodeEntry {
+    /// Id and first address, as `--peers` takes them.
+    fn as_peer(&self) -> String {
+        format!("{}={}", self.id, self.addresses.first().map_or("", String::as_str))
+    }
 }
 
 impl ClusterFile {
@@ -123,6 +136,11 @@ impl ClusterFile {
         self.nodes.iter().filter_map(|node| node.addresses.first().cloned()).collect()
     }
 
+    /// The nodes as `--peers` takes them.
+    fn peers(&self) -> String {
+        self.nodes.iter().map(NodeEntry::as_peer).collect::<Vec<_>>().join(",")
+    }
+
     fn write(&self, directory: &Path) -> Result<()> {
         let path = directory.join("cluster.json");
         let next = directory.join("cluster.json.next");
@@ -151,7 +169,7 @@ impl ClusterFile {
             let ip = host.map_or("127.0.0.1", |host| host.address.as_str());
             let addresses = (0..shape.shards).map(|shard| format!("{ip}:{}", first + shard)).collect();
             let namespace = host.map(|host| host.namespace.clone());
-            nodes.push(NodeEntry { id, pid: None, addresses, namespace, arguments: Vec::new() });
+            nodes.push(NodeEntry { id, pid: None, addresses, namespace, joined: false, arguments: Vec::new() });
         }
         Ok(Self {
             cluster_id: new_cluster_id()?,
@@ -159,6 +177,7 @@ impl ClusterFile {
             shards: shape.shards,
             initialised: false,
             node_arguments: shape.node_arguments.clone(),
+            founders: None,
             nodes,
         })
     }
@@ -255,18 +274,19 @@ impl LocalCluster {
     /// The arguments `ringraft` is started with for this node.
     #[must_use]
     pub fn arguments(&self, id: u64) -> Vec<String> {
-        let first = |node: &NodeEntry| node.addresses.first().cloned().unwrap_or_default();
-        let peers: Vec<String> = self.file.nodes.iter().map(|node| format!("{}={}", node.id, first(node))).collect();
+        let joined = self.file.nodes.iter().find(|node| node.id == id && node.joined);
+        let (joined, alone) = (joined.is_some(), joined.map(NodeEntry::as_peer));
+        let peers = alone.or_else(|| self.file.founders.clone()).unwrap_or_else(|| self.file.peers());
         let mut arguments: Vec<String> = vec!["node".into()];
         let mut flag = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
         flag("--id", id.to_string());
         flag("--cluster-id", self.file.cluster_id.clone());
         flag("--data-dir", self.data_directory(id).to_string_lossy().into_owned());
-        flag("--peers", peers.join(","));
+        flag("--peers", peers);
         flag("--groups", self.file.groups.to_string());
         flag("--shards", self.file.shards.to_string());
         // A start that failed behind its own `--init` must not be told to make the directory again.
-        if !self.file.initialised && !self.data_directory(id).join("identity.json").exists() {
+        if !joined && !self.file.initialised && !self.data_directory(id).join("identity.json").exists() {
             arguments.push("--init".into());
         }
         if self.lifetime == Lifetime::Tied {
@@ -305,6 +325,51 @@ impl LocalCluster {
     /// # Errors
     /// When it runs already or cannot be started.
     pub fn start_node(&mut self, id: u64) -> Result<()> {
+        self.spawn(id, &self.arguments(id))
+    }
+
+    /// Starts a node that is not part of the cluster yet.
+    pub(crate) fn start_joining(&mut self, id: u64, replaced: Option<u64>) -> Result<()> {
+        let entry = self.entry(id)?.clone();
+        let others = self.file.nodes.iter().filter(|node| node.id != id);
+        let seeds: Vec<String> = others.filter_map(|node| node.addresses.first().cloned()).collect();
+        let mut arguments: Vec<String> = vec!["join".into()];
+        let mut flag = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+        flag("--data-dir", self.data_directory(id).to_string_lossy().into_owned());
+        flag("--id", id.to_string());
+        flag("--address", entry.addresses.first().cloned().unwrap_or_default());
+        flag("--seed", seeds.join(","));
+        if let Some(old) = replaced {
+            flag("--replace", old.to_string());
+        }
+        arguments.push("--".into());
+        if self.lifetime == Lifetime::Tied {
+            arguments.push("--stop-on-stdin-end".into());
+        }
+        arguments.extend(self.file.node_arguments.iter().cloned());
+        self.spawn(id, &arguments)
+    }
+
+    /// One more node in `cluster.json`.
+    pub(crate) fn insert(&mut self, node: NodeEntry) -> Result<()> {
+        if self.file.founders.is_none() {
+            self.file.founders = Some(self.file.peers());
+        }
+        self.file.nodes.push(node);
+        self.file.write(&self.directory)
+    }
+
+    /// One node less in `cluster.json`.
+    pub(crate) fn forget(&mut self, id: u64) -> Result<()> {
+        if self.file.founders.is_none() {
+            self.file.founders = Some(self.file.peers());
+        }
+        self.file.nodes.retain(|node| node.id != id);
+        self.children.remove(&id);
+        self.file.write(&self.directory)
+    }
+
+    fn spawn(&mut self, id: u64, arguments: &[String]) -> Result<()> {
         ensure!(self.running_pid(id).is_none(), "node {id} runs already");
         fs::create_dir_all(self.node_directory(id))?;
         let path = self.log_path(id);
@@ -312,12 +377,12 @@ impl LocalCluster {
         let log = log.with_context(|| format!("cannot open {}", path.display()))?;
         let stdin = if self.lifetime == Lifetime::Tied { Stdio::piped() } else { Stdio::null() };
         let mut command = Command::new(&self.executable);
-        command.args(self.arguments(id)).stdin(stdin).stdout(log.try_clone()?).stderr(log);
+        command.args(arguments).stdin(stdin).stdout(log.try_clone()?).stderr(log);
         // A group of its own: ^C in the terminal reaches this process alone, which then stops its nodes in order.
         command.process_group(0);
-        let spawn = || command.spawn().with_context(|| format!("cannot start {}", self.executable.display()));
+        let start = || command.spawn().with_context(|| format!("cannot start {}", self.executable.display()));
         let namespace = self.file.nodes.iter().find(|node| node.id == id).and_then(|node| node.namespace.as_deref());
-        let child = namespace::inside(namespace, spawn)?;
+        let child = namespace::inside(namespace, start)?;
         self.entry(id)?.pid = Some(child.id());
         self.children.insert(id, child);
         self.file.write(&self.directory)
@@ -348,7 +413,9 @@ impl LocalCluster {
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
         let data = self.data_directory(id);
         let data_follows = |pair: &[&[u8]]| pair[0] == b"--data-dir" && pair[1] == data.as_os_str().as_encoded_bytes();
-        words.get(1) == Some(&b"node".as_slice()) && words.windows(2).any(data_follows)
+        // One that joins becomes a node without another process id.
+        let is_node = words.get(1).is_some_and(|word| matches!(*word, b"node" | b"join"));
+        is_node && words.windows(2).any(data_follows)
     }
 
     /// Sends a signal to a node that runs.

@@ -163,7 +163,7 @@ impl Connection {
     ///
     /// # Errors
     /// When none comes; what became of it is unknown then.
-    pub fn administrate(&mut self, request: AdminRequest) -> Result<AdminReply> {
+    pub fn administrate(&mut self, request: &AdminRequest) -> Result<AdminReply> {
         self.correlation += 1;
         let mut bytes = Vec::new();
         request.append_frame(&mut bytes, self.correlation);

@@ -15,7 +15,7 @@ use ringraft_tools::folder::real_folder;
 use ringraft_tools::local_cluster::{Lifetime, LocalCluster, Shape};
 use tempfile::TempDir;
 
-use super::{Outcome, doctor, interrupt};
+use super::{Outcome, doctor, grow, interrupt};
 
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -39,6 +39,10 @@ pub(crate) struct Bench {
     /// Executors of each of its nodes
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Local cluster")]
     shards: u16,
+    /// Loads the temporary cluster while it grows from three nodes to seven and shrinks to three again, and one of its
+    /// nodes with a wiped disk is replaced: failed operations and latency of each step
+    #[arg(long, help_heading = "Local cluster", conflicts_with_all = ["endpoints", "closed", "etcd", "redis", "nodes"])]
+    grow: bool,
     /// Further arguments of each of its nodes, behind `--`
     #[arg(last = true, value_name = "NODE ARGUMENTS")]
     node_arguments: Vec<String>,
@@ -46,6 +50,12 @@ pub(crate) struct Bench {
 
 pub(crate) fn run(arguments: &Bench) -> Result<Outcome> {
     let stop = interrupt::stop_flag()?;
+    if arguments.grow {
+        let mut local = LocalRun::start(arguments)?;
+        let good = grow::run(&arguments.bench, &mut local.cluster, &stop);
+        local.stop()?;
+        return good.map(Outcome::of);
+    }
     let report = if arguments.bench.needs_cluster() {
         with_local_cluster(arguments, &stop)?
     } else {
@@ -55,34 +65,54 @@ pub(crate) fn run(arguments: &Bench) -> Result<Outcome> {
     Ok(Outcome::of(report.ok()))
 }
 
-fn with_local_cluster(arguments: &Bench, stop: &AtomicBool) -> Result<Report> {
-    arguments.bench.validate()?;
-    let parent = arguments.dir.clone().unwrap_or_else(real_folder);
-    let folder = TempDir::with_prefix_in("ringraft-bench-", &parent);
-    let folder = folder.with_context(|| format!("cannot make a folder in {}", parent.display()))?;
-    let executable = std::env::current_exe().context("cannot find the own binary")?;
-    let shape = Shape {
-        nodes: arguments.nodes.parse()?,
-        groups: arguments.groups.unwrap_or(u32::from(arguments.shards)),
-        shards: arguments.shards,
-        base_port: None,
-        hosts: Vec::new(),
-        node_arguments: arguments.node_arguments.clone(),
-    };
-    let mut cluster = LocalCluster::create(folder.path(), &executable, Lifetime::Tied, &shape)?;
-    cluster.start()?;
-    cluster.wait_until_serving(START_PATIENCE)?;
-    let alone = arguments.bench.is_one_at_a_time();
-    let floor_before = alone.then(|| doctor::floor(folder.path(), shape.nodes)).transpose()?;
-    let processes = servers(&mut cluster);
-    let mut report = ringraft_bench::run_until(&arguments.bench, &processes, &cluster.file().endpoints(), stop);
-    let ended = report_ended(&mut cluster);
-    if let (Some(before), Ok(report)) = (floor_before, &mut report) {
-        report.floor = Some(Floor::mean(before, doctor::floor(folder.path(), shape.nodes)?));
+/// A temporary cluster that serves.
+struct LocalRun {
+    cluster: LocalCluster,
+    folder: TempDir,
+    nodes: u64,
+}
+
+impl LocalRun {
+    fn start(arguments: &Bench) -> Result<Self> {
+        arguments.bench.validate()?;
+        let parent = arguments.dir.clone().unwrap_or_else(real_folder);
+        let folder = TempDir::with_prefix_in("ringraft-bench-", &parent);
+        let folder = folder.with_context(|| format!("cannot make a folder in {}", parent.display()))?;
+        let executable = std::env::current_exe().context("cannot find the own binary")?;
+        let shape = Shape {
+            nodes: arguments.nodes.parse()?,
+            groups: arguments.groups.unwrap_or(u32::from(arguments.shards)),
+            shards: arguments.shards,
+            base_port: None,
+            hosts: Vec::new(),
+            node_arguments: arguments.node_arguments.clone(),
+        };
+        let mut cluster = LocalCluster::create(folder.path(), &executable, Lifetime::Tied, &shape)?;
+        cluster.start()?;
+        cluster.wait_until_serving(START_PATIENCE)?;
+        Ok(Self { cluster, folder, nodes: shape.nodes })
     }
-    cluster.stop(STOP_PATIENCE)?;
-    drop(cluster);
-    folder.close().context("cannot remove the folder of the cluster")?;
+
+    fn stop(mut self) -> Result<()> {
+        self.cluster.stop(STOP_PATIENCE)?;
+        drop(self.cluster);
+        self.folder.close().context("cannot remove the folder of the cluster")
+    }
+}
+
+fn with_local_cluster(arguments: &Bench, stop: &AtomicBool) -> Result<Report> {
+    let mut local = LocalRun::start(arguments)?;
+    let (folder, nodes) = (local.folder.path().to_owned(), local.nodes);
+    let alone = arguments.bench.is_one_at_a_time();
+    let floor_before = alone.then(|| doctor::floor(&folder, nodes)).transpose()?;
+    let processes = servers(&mut local.cluster);
+    let endpoints = local.cluster.file().endpoints();
+    let mut report = ringraft_bench::run_until(&arguments.bench, &processes, &endpoints, stop);
+    let ended = report_ended(&mut local.cluster);
+    if let (Some(before), Ok(report)) = (floor_before, &mut report) {
+        report.floor = Some(Floor::mean(before, doctor::floor(&folder, nodes)?));
+    }
+    local.stop()?;
     report.with_context(|| format!("the run gave no report{ended}"))
 }
 

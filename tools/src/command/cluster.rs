@@ -2,7 +2,7 @@
 //!
 //! Off the data path.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -19,6 +19,8 @@ Examples:
   ringraft cluster start --dir ./cluster --nodes 5 --groups 4 --shards 2 --port 7100
   ringraft cluster status --dir ./cluster
   ringraft cluster leader --dir ./cluster
+  ringraft cluster add --dir ./cluster
+  ringraft cluster remove 4 --dir ./cluster
   ringraft cluster stop --dir ./cluster";
 
 const START_EXAMPLES: &str = "\
@@ -42,6 +44,19 @@ Examples:
 
 Exit code 1: some group has no leader that serves.";
 
+const ADD_EXAMPLES: &str = "\
+Examples:
+  ringraft cluster add --dir ./cluster                 one more node, under an id that was never used
+  ringraft cluster add --dir ./cluster --replace 3     it takes the place of node 3, whose disk may be lost
+
+Exit code 1: the cluster did not take it in, or it is not complete in time and goes on by itself.";
+
+const REMOVE_EXAMPLES: &str = "\
+Examples:
+  ringraft cluster remove 4 --dir ./cluster            its groups move to the others, then its process ends
+
+Exit code 1: the cluster refused, or it is not complete in time and goes on by itself.";
+
 const STOP_EXAMPLES: &str = "\
 Examples:
   ringraft cluster stop --dir ./cluster
@@ -54,6 +69,8 @@ pub(crate) enum Cluster {
     Start(Start),
     Status(Show),
     Leader(Leader),
+    Add(Add),
+    Remove(Remove),
     Stop(Stop),
 }
 
@@ -65,8 +82,8 @@ pub(crate) struct Start {
     #[arg(long)]
     dir: PathBuf,
     /// Node processes [default: 3, or as the cluster was made].
-    #[arg(long, value_parser = ["1", "3", "5", "7"])]
-    nodes: Option<String>,
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=9))]
+    nodes: Option<u64>,
     /// Raft groups [default: one for each shard, or as the cluster was made].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     groups: Option<u32>,
@@ -111,6 +128,41 @@ pub(crate) struct Leader {
     json: bool,
 }
 
+/// Starts one more node, which joins the cluster; returns when it has caught up.
+#[derive(Debug, Args)]
+#[command(after_help = ADD_EXAMPLES)]
+pub(crate) struct Add {
+    /// Folder of the cluster.
+    #[arg(long)]
+    dir: PathBuf,
+    /// The node whose place it takes, and which leaves.
+    #[arg(long, value_name = "NODE")]
+    replace: Option<u64>,
+    /// Longest wait until it is complete, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+    /// One JSON object instead of a line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Removes a node from the cluster and ends its process; its folder stays.
+#[derive(Debug, Args)]
+#[command(after_help = REMOVE_EXAMPLES)]
+pub(crate) struct Remove {
+    /// Its id.
+    node: u64,
+    /// Folder of the cluster.
+    #[arg(long)]
+    dir: PathBuf,
+    /// Longest wait until it is complete, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+    /// One JSON object instead of a line.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Stops every node that runs; the data stays.
 #[derive(Debug, Args)]
 #[command(after_help = STOP_EXAMPLES)]
@@ -134,27 +186,27 @@ pub(crate) fn run(arguments: Cluster) -> Result<Outcome> {
             super::status::print(&status::cluster(&addresses), arguments.json)
         }
         Cluster::Leader(arguments) => leader(&arguments),
+        Cluster::Add(arguments) => add(&arguments),
+        Cluster::Remove(arguments) => remove(&arguments),
         Cluster::Stop(arguments) => stop(&arguments),
     }
 }
 
 fn start(arguments: Start) -> Result<Outcome> {
-    let executable = std::env::current_exe().context("cannot find the own binary")?;
-    let nodes = arguments.nodes.as_ref().map(|nodes| nodes.parse::<u64>()).transpose()?;
     let mut cluster = if arguments.dir.join("cluster.json").exists() {
-        let cluster = LocalCluster::open(&arguments.dir, &executable, Lifetime::Detached)?;
-        check_same(&arguments, nodes, cluster.file())?;
+        let cluster = open(&arguments.dir)?;
+        check_same(&arguments, cluster.file())?;
         cluster
     } else {
         let shape = Shape {
-            nodes: nodes.unwrap_or(3),
+            nodes: arguments.nodes.unwrap_or(3),
             groups: arguments.groups.unwrap_or(u32::from(arguments.shards.unwrap_or(1))),
             shards: arguments.shards.unwrap_or(1),
             base_port: arguments.port,
             hosts: Vec::new(),
             node_arguments: arguments.node_arguments,
         };
-        LocalCluster::create(&arguments.dir, &executable, Lifetime::Detached, &shape)?
+        LocalCluster::create(&arguments.dir, &own_binary()?, Lifetime::Detached, &shape)?
     };
     let started = cluster.start()?;
     let status = cluster.wait_until_serving(Duration::from_secs(arguments.patience_seconds))?;
@@ -174,16 +226,16 @@ fn start(arguments: Start) -> Result<Outcome> {
 }
 
 /// A cluster keeps the shape it was made with.
-fn check_same(arguments: &Start, nodes: Option<u64>, file: &ClusterFile) -> Result<()> {
+fn check_same(arguments: &Start, file: &ClusterFile) -> Result<()> {
     let same = |name: &str, asked: Option<u64>, has: u64| {
         ensure!(
             asked.is_none_or(|asked| asked == has),
-            "{} was made with --{name} {has}; leave it out or use another --dir",
+            "{} has --{name} {has}; leave it out or use another --dir",
             arguments.dir.display()
         );
         Ok(())
     };
-    same("nodes", nodes, file.nodes.len() as u64)?;
+    same("nodes", arguments.nodes, file.nodes.len() as u64)?;
     same("groups", arguments.groups.map(u64::from), u64::from(file.groups))?;
     same("shards", arguments.shards.map(u64::from), u64::from(file.shards))?;
     ensure!(
@@ -220,9 +272,40 @@ fn leader(arguments: &Leader) -> Result<Outcome> {
     Ok(FAILURE)
 }
 
+fn own_binary() -> Result<PathBuf> {
+    std::env::current_exe().context("cannot find the own binary")
+}
+
+fn open(directory: &Path) -> Result<LocalCluster> {
+    LocalCluster::open(directory, &own_binary()?, Lifetime::Detached)
+}
+
+fn add(arguments: &Add) -> Result<Outcome> {
+    let mut cluster = open(&arguments.dir)?;
+    let patience = Duration::from_secs(arguments.timeout);
+    let id = cluster.add_node(arguments.replace, patience, |line| eprintln!("{line}"))?;
+    let addresses = cluster.file().nodes.iter().find(|node| node.id == id).map(|node| node.addresses.clone());
+    if arguments.json {
+        println!("{}", json!({ "added": id, "addresses": addresses, "removed": arguments.replace }));
+    } else {
+        println!("node {id}  {}  active", addresses.unwrap_or_default().join(","));
+    }
+    Ok(SUCCESS)
+}
+
+fn remove(arguments: &Remove) -> Result<Outcome> {
+    let patience = Duration::from_secs(arguments.timeout);
+    open(&arguments.dir)?.remove_node(arguments.node, patience, |line| eprintln!("{line}"))?;
+    if arguments.json {
+        println!("{}", json!({ "removed": arguments.node }));
+    } else {
+        println!("node {} is removed", arguments.node);
+    }
+    Ok(SUCCESS)
+}
+
 fn stop(arguments: &Stop) -> Result<Outcome> {
-    let executable = std::env::current_exe().context("cannot find the own binary")?;
-    let mut cluster = LocalCluster::open(&arguments.dir, &executable, Lifetime::Detached)?;
+    let mut cluster = open(&arguments.dir)?;
     let stopped = cluster.stop(Duration::from_secs(arguments.patience_seconds))?;
     if arguments.json {
         println!("{}", serde_json::to_string(&stopped)?);

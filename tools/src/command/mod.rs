@@ -11,11 +11,15 @@ mod completions;
 mod delete;
 mod doctor;
 mod get;
+mod grow;
 mod interrupt;
+mod join;
 mod matrix;
+mod members;
 mod node;
 mod put;
 mod sim;
+mod snapshot;
 mod status;
 mod transfer;
 mod wal;
@@ -56,6 +60,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Node(Box<node::Node>),
+    Join(join::Join),
     #[command(subcommand)]
     Cluster(cluster::Cluster),
     Bench(Box<bench::Bench>),
@@ -66,6 +71,7 @@ enum Command {
     Cas(cas::Cas),
     Status(status::Status),
     Transfer(transfer::Transfer),
+    Snapshot(snapshot::Snapshot),
     #[command(subcommand)]
     Wal(wal::Wal),
     SimMatrix(matrix::Matrix),
@@ -99,7 +105,10 @@ impl Outcome {
 /// Runs what was asked for; errors go to standard error with everything that caused them.
 pub(crate) fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
-        Command::Node(arguments) => return node::run(&arguments),
+        Command::Node(arguments) => match &arguments.members {
+            Some(members) => members::run(members),
+            None => return node::run(&arguments),
+        },
         Command::Cluster(arguments) => cluster::run(arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Chaos(arguments) => chaos::run(&arguments),
@@ -109,6 +118,8 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Cas(arguments) => cas::run(arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Transfer(arguments) => transfer::run(&arguments),
+        Command::Snapshot(arguments) => snapshot::run(&arguments),
+        Command::Join(arguments) => join::run(&arguments),
         Command::Wal(arguments) => wal::run(arguments),
         Command::SimMatrix(arguments) => matrix::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

@@ -1,4 +1,4 @@
-//! `ringraft node`: one node of a cluster.
+//! `ringraft node`: one node of a cluster; with a subcommand, the nodes of a running one.
 //!
 //! Off the data path: it reads the configuration and hands over to the engine's host.
 
@@ -6,10 +6,13 @@ use std::io::{self, IsTerminal, Read};
 use std::process::ExitCode;
 use std::thread;
 
-use clap::Args;
-use ringraft_engine::config::NodeArgs;
+use anyhow::Result;
+use clap::{Args, FromArgMatches};
+use ringraft_engine::config::{NodeArgs, ValidNodeConfig};
 use ringraft_engine::host;
 use rustix::process::{Signal, getpid, kill_process};
+
+use super::members::Members;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,6 +20,7 @@ Examples:
       --data-dir /var/lib/ringraft --peers 1=10.0.0.1:7100,2=10.0.0.2:7100,3=10.0.0.3:7100
   ringraft node --config /etc/ringraft.toml
   RINGRAFT_ID=1 ringraft node --config /etc/ringraft.toml --log-level debug
+  ringraft node list --endpoints 10.0.0.1:7100               list, add, remove and replace nodes: see their --help
 
 Exit codes (tools/RUNBOOK.md says what to do):
    0 stopped gracefully
@@ -29,10 +33,12 @@ Exit codes (tools/RUNBOOK.md says what to do):
   73 the environment does not allow to start
   74 the data directory is in use";
 
-/// Runs one node until SIGTERM or SIGINT.
+/// Runs one node until SIGTERM or SIGINT; or shows and changes the nodes of a running cluster.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Node {
+    #[command(subcommand)]
+    pub(crate) members: Option<Members>,
     #[command(flatten)]
     node: NodeArgs,
     /// Stop when standard input ends: with a pipe from its parent, the node does not outlive it.
@@ -40,6 +46,7 @@ pub(crate) struct Node {
     stop_on_stdin_end: bool,
 }
 
+/// Runs the node that flags, environment and configuration file describe.
 pub(crate) fn run(arguments: &Node) -> ExitCode {
     let config = match arguments.node.load() {
         Ok(config) => config,
@@ -59,6 +66,13 @@ pub(crate) fn run(arguments: &Node) -> ExitCode {
             exit_code(error.exit_code())
         }
     }
+}
+
+/// The configuration that flags of `ringraft node` give, with environment and configuration file.
+pub(crate) fn configuration(flags: &[String]) -> Result<ValidNodeConfig> {
+    let command = Node::augment_args(clap::Command::new("node")).no_binary_name(true);
+    let arguments = Node::from_arg_matches(&command.try_get_matches_from(flags)?)?;
+    Ok(arguments.node.load()?)
 }
 
 fn exit_code(code: i32) -> ExitCode {
@@ -85,6 +99,15 @@ mod tests {
     use ringraft_engine::exit;
 
     use super::*;
+
+    #[test]
+    fn flags_give_a_configuration() {
+        let flags = ["--id=4", "--cluster-id=000102030405060708090a0b0c0d0e0f", "--data-dir=d", "--peers=4=a:7100"];
+        let config = configuration(&flags.map(String::from)).unwrap();
+        assert_eq!((config.id, config.init), (4, false));
+        assert!(configuration(&[String::from("--groups=0")]).is_err());
+        assert!(configuration(&[String::from("--no-such-flag")]).is_err());
+    }
 
     #[test]
     fn the_help_names_every_exit_code() {

@@ -117,12 +117,19 @@ fn restart_one_node(dir: &str, path: &Path) {
 
 #[test]
 fn wrong_usage_is_told() {
-    let table: [(&[&str], i32, &str); 7] = [
+    let table: [(&[&str], i32, &str); 14] = [
         (&["put", "--endpoints", "127.0.0.1:1", "key"], 2, "VALUE"),
         (&["get", "key"], 2, "--endpoints"),
         (&["cas", "--endpoints", "127.0.0.1:1", "key", "value"], 2, "--expected"),
-        (&["cluster", "start", "--dir", "x", "--nodes", "2"], 2, "possible values: 1, 3, 5, 7"),
+        (&["cluster", "start", "--dir", "x", "--nodes", "10"], 2, "10 is not in 1..=9"),
         (&["cluster", "status", "--dir", "/nonexistent"], 1, "no cluster at /nonexistent"),
+        (&["node", "list"], 2, "--endpoints"),
+        (&["node", "--id", "1", "list", "--endpoints", "127.0.0.1:1"], 2, "list"),
+        (&["node", "add", "4", "--endpoints", "127.0.0.1:1"], 2, "--address"),
+        (&["node", "replace", "3", "--address", "a:1", "--endpoints", "127.0.0.1:1"], 2, "--with"),
+        (&["snapshot", "--endpoints", "127.0.0.1:1"], 2, "--group"),
+        (&["join", "--data-dir", "/nonexistent", "--address", "a:1"], 2, "--seed"),
+        (&["join", "--data-dir", "/nonexistent", "--address", "a:1", "--seed", "127.0.0.1:1"], 1, "cannot join"),
         (&["bench", "--rate", "0"], 2, "--rate"),
         (&["wal", "verify", "/nonexistent"], 1, "/nonexistent"),
     ];

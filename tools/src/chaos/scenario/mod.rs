@@ -7,6 +7,7 @@
 mod disk;
 mod full_disk;
 mod kill;
+mod members;
 mod nemesis;
 mod partition;
 mod pause;
@@ -62,6 +63,10 @@ const fn scenario(name: &'static str, about: &'static str, steps: fn(&mut Stage<
 impl Scenario {
     const fn nodes(self, nodes: u64) -> Self {
         Self { nodes, ..self }
+    }
+
+    const fn groups(self, groups: u32) -> Self {
+        Self { groups, ..self }
     }
 
     const fn needs(self, needs: &'static [Need]) -> Self {
@@ -120,6 +125,12 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("majority-kill", "kill -9 of two nodes of three: nothing is acknowledged until one is back", kill::majority),
     scenario("kill-all", "kill -9 of all nodes at once, three times", kill::all).short(),
     scenario("rolling-restart", "every node is stopped in order and started again, the leader last", kill::rolling),
+    scenario(
+        "membership",
+        "three nodes become seven and three again, two of the first leave; then one with a wiped disk is replaced",
+        members::grow_and_shrink,
+    )
+    .groups(4),
     scenario("pause-leader", "the leader sleeps (SIGSTOP) through an election and wakes, three times", pause::leader)
         .short(),
     scenario("pause-follower", "a follower sleeps for long and wakes", pause::follower),

@@ -1,0 +1,197 @@
+//! `ringraft bench --grow`: what a change of nodes costs those who use the cluster meanwhile.
+//!
+//! Off the data path.
+//! Invariants: each step is measured by a load of its own that begins before the step and ends after it, so that latency
+//! from the intended start shows every stall the step made; a step that fails ends the run.
+//!
+//! ```text
+//!   3 nodes ── add, add ──▶ 5 ── add, add ──▶ 7 ── remove the oldest four ──▶ 3 ── wipe one, replace it ──▶ 3
+//! ```
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use comfy_table::{Table, presets};
+use ringraft_bench::{BenchArgs, Report};
+use ringraft_tools::local_cluster::LocalCluster;
+use serde::Serialize;
+
+/// Longest a step may take.
+const STEP_PATIENCE: Duration = Duration::from_secs(300);
+/// Load without a step, for comparison.
+const STEADY: Duration = Duration::from_secs(10);
+/// Load before a step.
+const BEFORE: Duration = Duration::from_secs(1);
+/// No step takes as long: the load ends with it.
+const LOAD_MAX: Duration = Duration::from_secs(86_400);
+
+/// One step and the load beside it.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Phase {
+    step: String,
+    nodes: usize,
+    step_ms: u64,
+    operations: u64,
+    errors: u64,
+    p50_us: f64,
+    p99_us: f64,
+    max_us: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Steady,
+    Add,
+    RemoveOldest,
+    ReplaceWiped,
+}
+
+const STEPS: [Step; 13] = [
+    Step::Steady,
+    Step::Add,
+    Step::Add,
+    Step::Steady,
+    Step::Add,
+    Step::Add,
+    Step::Steady,
+    Step::RemoveOldest,
+    Step::RemoveOldest,
+    Step::RemoveOldest,
+    Step::RemoveOldest,
+    Step::ReplaceWiped,
+    Step::Steady,
+];
+
+/// Runs all steps; whether no operation failed.
+pub(super) fn run(bench: &BenchArgs, cluster: &mut LocalCluster, stop: &AtomicBool) -> Result<bool> {
+    let load = BenchArgs { duration: LOAD_MAX, warmup: BEFORE, ..bench.clone() };
+    let mut phases = Vec::new();
+    for step in STEPS {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let phase = measured(&load, cluster, step)?;
+        eprintln!("{}: {} ms, {} of {} failed", phase.step, phase.step_ms, phase.errors, phase.operations);
+        phases.push(phase);
+    }
+    print(&phases, bench.json)?;
+    Ok(phases.len() == STEPS.len() && phases.iter().all(|phase| phase.errors == 0 && phase.operations > 0))
+}
+
+fn measured(load: &BenchArgs, cluster: &mut LocalCluster, step: Step) -> Result<Phase> {
+    let endpoints = cluster.file().endpoints();
+    let done = AtomicBool::new(false);
+    let (stepped, report) = thread::scope(|scope| {
+        let loading = scope.spawn(|| ringraft_bench::run_until(load, &[], &endpoints, &done));
+        // What is measured begins when the warm-up is over.
+        thread::sleep(2 * BEFORE);
+        let start = Instant::now();
+        let stepped = take(cluster, step).map(|name| (name, start.elapsed()));
+        done.store(true, Ordering::Relaxed);
+        (stepped, loading.join().map_err(|_| anyhow!("the load panicked")))
+    });
+    let (name, took) = stepped?;
+    let report: Report = report?.with_context(|| format!("no figures of: {name}"))?;
+    let latency = &report.system.latency_us;
+    Ok(Phase {
+        step: name,
+        nodes: cluster.file().nodes.len(),
+        step_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        operations: report.system.operations,
+        errors: report.system.errors,
+        p50_us: latency.p50,
+        p99_us: latency.p99,
+        max_us: latency.max,
+    })
+}
+
+/// Takes a step; its name.
+fn take(cluster: &mut LocalCluster, step: Step) -> Result<String> {
+    let tell = |line: &str| eprintln!("  {line}");
+    let oldest = || cluster.file().nodes.iter().map(|node| node.id).min().context("the cluster has no nodes");
+    match step {
+        Step::Steady => {
+            thread::sleep(STEADY);
+            Ok(format!("{} nodes, no change", cluster.file().nodes.len()))
+        }
+        Step::Add => {
+            let id = cluster.add_node(None, STEP_PATIENCE, tell)?;
+            Ok(format!("add node {id}"))
+        }
+        Step::RemoveOldest => {
+            let id = oldest()?;
+            cluster.remove_node(id, STEP_PATIENCE, tell)?;
+            Ok(format!("remove node {id}"))
+        }
+        Step::ReplaceWiped => {
+            let old = oldest()?;
+            cluster.kill(old)?;
+            let data = cluster.data_directory(old);
+            fs::remove_dir_all(&data).with_context(|| format!("cannot wipe {}", data.display()))?;
+            let id = cluster.add_node(Some(old), STEP_PATIENCE, tell)?;
+            Ok(format!("wipe node {old}, replace it by {id}"))
+        }
+    }
+}
+
+fn print(phases: &[Phase], as_json: bool) -> Result<()> {
+    ensure!(!phases.is_empty(), "stopped before anything was measured");
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "phases": phases }))?);
+        return Ok(());
+    }
+    println!("{}", table(phases));
+    Ok(())
+}
+
+fn table(phases: &[Phase]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["step", "nodes", "time", "operations", "failed", "p50", "p99", "max"]);
+    for phase in phases {
+        let latencies = [phase.p50_us, phase.p99_us, phase.max_us].map(|us| format!("{:.2} ms", us / 1e3));
+        let mut row = vec![phase.step.clone(), phase.nodes.to_string(), format!("{:.1} s", phase.step_ms as f64 / 1e3)];
+        row.extend([phase.operations.to_string(), phase.errors.to_string()]);
+        row.extend(latencies);
+        table.add_row(row);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steps_go_from_three_to_seven_and_back() {
+        let mut nodes = vec![3_i32];
+        for step in STEPS {
+            let change = match step {
+                Step::Add => 1,
+                Step::RemoveOldest => -1,
+                Step::Steady | Step::ReplaceWiped => 0,
+            };
+            nodes.push(nodes[nodes.len() - 1] + change);
+        }
+        assert_eq!((nodes.iter().max(), nodes.iter().min(), nodes.last()), (Some(&7), Some(&3), Some(&3)));
+    }
+
+    #[test]
+    fn a_row_for_each_step() {
+        let phase = Phase {
+            step: "add node 4".to_owned(),
+            nodes: 4,
+            step_ms: 1_500,
+            operations: 9,
+            errors: 0,
+            p50_us: 700.0,
+            p99_us: 4_200.0,
+            max_us: 9_000.0,
+        };
+        let text = table(&[phase]).to_string();
+        assert!(text.contains("add node 4") && text.contains("1.5 s") && text.contains("4.20 ms"), "{text}");
+    }
+}

@@ -1,0 +1,115 @@
+//! Nodes that join and leave a local cluster.
+//!
+//! Off the data path.
+//! Invariants: `cluster.json` has a node before its process is started, and until its process is gone; ids are not used
+//! again; founding nodes keep being started with the peers they were founded with.
+//! What it does not do: decide whether a change is safe. The cluster does.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use ringraft_net::wire::AdminRequest;
+use rustix::process::Signal;
+
+use crate::admin::{self, Changed, Goal, Watch};
+use crate::local_cluster::{LocalCluster, NodeEntry};
+use crate::ports;
+
+/// How long a process may take to end once its node is removed.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the decision about a change may take.
+const DECISION_PATIENCE: Duration = Duration::from_secs(30);
+
+impl LocalCluster {
+    /// Starts one more node, which joins, or takes the place of `replaced`; returns its id when it is active (and the
+    /// other one is removed). `tell` gets a line for each step.
+    ///
+    /// # Errors
+    /// When the cluster does not take it in, or it is not complete in time.
+    pub fn add_node(&mut self, replaced: Option<u64>, patience: Duration, tell: impl FnMut(&str)) -> Result<u64> {
+        let mut watch = Watch::new(&self.file().endpoints());
+        let unused = watch.look()?.unused_id();
+        let highest = self.file().nodes.iter().map(|node| node.id).max().unwrap_or(0);
+        let (id, shards) = (unused.max(highest + 1), self.file().shards);
+        let first = ports::free_run(shards)?;
+        let addresses = (0..shards).map(|shard| format!("127.0.0.1:{}", first + shard)).collect();
+        self.insert(NodeEntry { id, pid: None, addresses, namespace: None, joined: true, arguments: Vec::new() })?;
+        self.start_joining(id, replaced)?;
+        let goals: Vec<Goal> = [Goal::Active(id)].into_iter().chain(replaced.map(Goal::Removed)).collect();
+        let deadline = Instant::now() + patience;
+        if let Err(error) = self.complete(&mut watch, &goals, Some(id), deadline, tell) {
+            if self.running_pid(id).is_none() && !self.data_directory(id).join("identity.json").exists() {
+                self.forget(id)?;
+            }
+            return Err(error);
+        }
+        if let Some(old) = replaced {
+            self.end(old)?;
+        }
+        Ok(id)
+    }
+
+    /// Removes a node and ends its process; its folder stays.
+    ///
+    /// # Errors
+    /// When the cluster refuses, or it is not complete in time.
+    pub fn remove_node(&mut self, id: u64, patience: Duration, tell: impl FnMut(&str)) -> Result<()> {
+        ensure!(self.file().nodes.iter().any(|node| node.id == id), "there is no node {id}");
+        let endpoints = self.file().endpoints();
+        let request = AdminRequest::RemoveNode { node: id };
+        match admin::change_nodes(&endpoints, &request, Instant::now() + DECISION_PATIENCE)? {
+            Changed::Accepted => {}
+            Changed::Refused(reply) => bail!("node {id} cannot be removed: {reply:?}"),
+        }
+        let deadline = Instant::now() + patience;
+        self.complete(&mut Watch::new(&endpoints), &[Goal::Removed(id)], None, deadline, tell)?;
+        self.end(id)
+    }
+
+    fn complete(
+        &mut self,
+        watch: &mut Watch,
+        goals: &[Goal],
+        started: Option<u64>,
+        deadline: Instant,
+        mut tell: impl FnMut(&str),
+    ) -> Result<()> {
+        let mut told = String::new();
+        let mut tell_once = |line: &str| {
+            if line != told {
+                tell(line);
+                told = line.to_owned();
+            }
+        };
+        loop {
+            let slice = deadline.min(Instant::now() + Duration::from_secs(1));
+            if admin::wait_for(watch, goals, slice, &mut tell_once)? {
+                return Ok(());
+            }
+            if let Some(id) = started
+                && let Some(status) = self.exit_status(id)
+            {
+                bail!("node {id} ended ({status}){}", self.log_tail(id));
+            }
+            if Instant::now() >= deadline {
+                let topology = &watch.look()?.topology;
+                let steps: Vec<String> = goals.iter().map(|goal| goal.progress(topology)).collect();
+                bail!("not complete in time: {}", steps.join("; "));
+            }
+        }
+    }
+
+    /// Ends the process of a node that is removed, unless it ended by itself, and forgets it.
+    fn end(&mut self, id: u64) -> Result<()> {
+        if self.running_pid(id).is_some() && !self.wait_gone(id, Duration::from_secs(1)) {
+            for signal in [Signal::TERM, Signal::KILL] {
+                if self.running_pid(id).is_none() {
+                    break;
+                }
+                self.signal(id, signal).with_context(|| format!("node {id} is removed and runs still"))?;
+                self.wait_gone(id, END_PATIENCE);
+            }
+        }
+        self.forget(id)
+    }
+}

@@ -14,9 +14,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use ringraft_engine::config::{SETTINGS, ValidNodeConfig};
+use ringraft_engine::identity::Identity;
 use ringraft_net::wire::AdminRequest;
 use ringraft_tools::admin::{self, Changed, View, Watch};
 
@@ -93,13 +94,7 @@ pub(crate) fn run(arguments: &Join) -> Result<Outcome> {
 impl Newcomer<'_> {
     /// Makes the data directory durable; what tells it from any other that is made for the same id.
     fn create(&self) -> Result<u64> {
-        let (config, topology) = (&self.config, &self.view.topology);
-        bail!(
-            "this release cannot make {} for node {} of a cluster at epoch {}",
-            config.data_dir.display(),
-            config.id,
-            topology.epoch()
-        )
+        Ok(Identity::join(&self.config, &self.view.shared, &self.view.topology)?.instance())
     }
 }
 

@@ -31,7 +31,8 @@ Exit codes (tools/RUNBOOK.md says what to do):
   71 a shard stalled
   72 the state differs from the leader's
   73 the environment does not allow to start
-  74 the data directory is in use";
+  74 the data directory is in use
+  75 the node was removed from the cluster";
 
 /// Runs one node until SIGTERM or SIGINT; or shows and changes the nodes of a running cluster.
 #[derive(Debug, Args)]

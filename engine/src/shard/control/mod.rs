@@ -117,7 +117,8 @@ impl<D: Disk> Shard<D> {
                 leaders[group.id().0 as usize] = Some(leader.0);
             }
         }
-        wire::Topology { groups: self.settings.groups, shards: self.settings.shards, nodes, leaders }
+        let epoch = topology.epoch();
+        wire::Topology { epoch, groups: self.settings.groups, shards: self.settings.shards, nodes, leaders }
     }
 
     fn is_report_due(&self) -> bool {

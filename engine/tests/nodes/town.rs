@@ -41,6 +41,7 @@ pub(crate) struct Node {
     kept: Arc<Topology>,
     /// It stopped because it was removed.
     pub(crate) removed: bool,
+    starts: u64,
 }
 
 pub(crate) struct Town {
@@ -82,6 +83,7 @@ fn settings(node: &Node, shard: u16) -> ShardSettings {
         digest_ticks: 5,
         report_ticks: REPORT_TICKS,
         snapshots: SnapshotSettings::default(),
+        incarnation: node.starts,
         first_election_ticks: 2,
     }
 }
@@ -96,6 +98,8 @@ fn consensus() -> ConsensusSettings {
         uncommitted_bytes_max: 16 << 20,
         entry_bytes_max: 64 << 10,
         catch_up_bytes: 8 << 10,
+        tick_us: 25_000,
+        lease_drift_percent: 10,
         seed: 42,
     }
 }
@@ -103,10 +107,11 @@ fn consensus() -> ConsensusSettings {
 impl Node {
     fn new(id: u64, initial: Vec<Membership>, kept: Arc<Topology>) -> Self {
         let disks = (0..SHARDS).map(|shard| MemDisk::new(&wal_config(id, shard), 3)).collect();
-        Self { id, process: None, disks, initial, kept, removed: false }
+        Self { id, process: None, disks, initial, kept, removed: false, starts: 0 }
     }
 
     fn start(&mut self) {
+        self.starts += 1;
         let disks = std::mem::take(&mut self.disks);
         let shards = (0..SHARDS).zip(disks).map(|(shard, disk)| {
             let (settings, limits, config) =
@@ -117,7 +122,7 @@ impl Node {
             };
             let loaded =
                 load_newest(&recovered, settings.snapshots.identity, limits, read, |_, _| {}).expect("snapshots");
-            let restored = Shard::restore(settings, &consensus(), limits, config, recovered, loaded, disk);
+            let restored = Shard::restore(settings, &consensus(), limits, config, (recovered, loaded), disk);
             let mut shard = restored.expect("settings");
             let client = shard.clients().open().expect("a connection");
             (shard, client)

@@ -568,5 +568,5 @@ fn the_rest() {
 #[test]
 fn numbers_of_the_kinds() {
     let numbers: Vec<u8> = FrameKind::ALL.iter().map(|&kind| kind as u8).collect();
-    assert_eq!(numbers, (1..=15).collect::<Vec<u8>>());
+    assert_eq!(numbers, (1..=17).collect::<Vec<u8>>());
 }

@@ -413,7 +413,7 @@ impl LocalCluster {
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
         let data = self.data_directory(id);
         let data_follows = |pair: &[&[u8]]| pair[0] == b"--data-dir" && pair[1] == data.as_os_str().as_encoded_bytes();
-        // One that joins becomes a node without another process id.
+        // A node that joined runs in the process that made it join until its next start.
         let is_node = words.get(1).is_some_and(|word| matches!(*word, b"node" | b"join"));
         is_node && words.windows(2).any(data_follows)
     }

@@ -5,24 +5,23 @@
 //! after its data directory is durable, so that an id never belongs to a node without one.
 //!
 //! ```text
-//!   seeds ── topology, shared settings ──▶ id ──▶ data directory ──▶ leader of group 0: add or replace ──▶ ringraft node
+//!   seeds ── topology, shared settings ──▶ id ──▶ data directory ──▶ leader of group 0: add or replace ──▶ runs the node
 //! ```
 
-use std::convert::Infallible;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use ringraft_engine::config::{SETTINGS, ValidNodeConfig};
+use ringraft_engine::config::SETTINGS;
+use ringraft_engine::host;
 use ringraft_engine::identity::Identity;
 use ringraft_net::wire::AdminRequest;
 use ringraft_tools::admin::{self, Changed, View, Watch};
 
 use super::members::{refused, shard_addresses};
-use super::{Outcome, node};
+use super::node;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,20 +63,15 @@ pub(crate) struct Join {
     node_arguments: Vec<String>,
 }
 
-/// What the data directory of a node that joins is made of.
-#[derive(Debug)]
-struct Newcomer<'a> {
-    config: ValidNodeConfig,
-    view: &'a View,
-}
-
-pub(crate) fn run(arguments: &Join) -> Result<Outcome> {
+pub(crate) fn run(arguments: &Join) -> Result<ExitCode> {
     let mut watch = Watch::new(&arguments.seed);
     let view = watch.look().context("cannot join")?;
     let addresses = shard_addresses(std::slice::from_ref(&arguments.address), view.topology.shards())?;
     let id = arguments.id.unwrap_or_else(|| view.unused_id());
     let flags = node_flags(arguments, id, view)?;
-    let instance = Newcomer { config: node::configuration(&flags)?, view }.create()?;
+    let node = node::configuration(&flags)?;
+    let identity = Identity::join(&node.config, &view.shared, &view.topology)?;
+    let instance = identity.instance();
     let request = match arguments.replace {
         Some(old) => AdminRequest::ReplaceNode { old, node: id, addresses, instance },
         None => AdminRequest::AddNode { node: id, addresses, instance },
@@ -85,17 +79,10 @@ pub(crate) fn run(arguments: &Join) -> Result<Outcome> {
     let deadline = Instant::now() + Duration::from_secs(arguments.timeout);
     if let Changed::Refused(reply) = admin::change_nodes(&view.endpoints(), &request, deadline)? {
         eprintln!("ringraft: {} was made for node {id}, which does not join", arguments.data_dir.display());
-        return Ok(refused(&reply, false));
+        return Ok(refused(&reply, false).into());
     }
     eprintln!("node {id} joins, instance {instance}; start it from now on with: ringraft node {}", flags.join(" "));
-    match become_node(&flags)? {}
-}
-
-impl Newcomer<'_> {
-    /// Makes the data directory durable; what tells it from any other that is made for the same id.
-    fn create(&self) -> Result<u64> {
-        Ok(Identity::join(&self.config, &self.view.shared, &self.view.topology)?.instance())
-    }
+    Ok(node::serve(node, |config| host::run_as(config, identity)))
 }
 
 /// What `ringraft node` is started with to run the node.
@@ -120,13 +107,6 @@ fn shared_flags(shared: &[(String, String)]) -> Vec<String> {
     let is_setting = |key: &str| SETTINGS.iter().any(|setting| setting.shared && setting.key == key);
     let given = shared.iter().filter(|(key, _)| is_setting(key));
     given.flat_map(|(key, value)| [format!("--{}", key.replace('_', "-")), value.clone()]).collect()
-}
-
-/// This process becomes the node: who started it watches the right one.
-fn become_node(flags: &[String]) -> Result<Infallible> {
-    let executable = std::env::current_exe().context("cannot find the own binary")?;
-    let error = Command::new(&executable).arg("node").args(flags).exec();
-    Err(error).with_context(|| format!("cannot run {}", executable.display()))
 }
 
 #[cfg(test)]

@@ -102,6 +102,12 @@ impl Outcome {
     }
 }
 
+impl From<Outcome> for ExitCode {
+    fn from(Outcome(code): Outcome) -> Self {
+        Self::from(code)
+    }
+}
+
 /// Runs what was asked for; errors go to standard error with everything that caused them.
 pub(crate) fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
@@ -119,15 +125,19 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Transfer(arguments) => transfer::run(&arguments),
         Command::Snapshot(arguments) => snapshot::run(&arguments),
-        Command::Join(arguments) => join::run(&arguments),
+        Command::Join(arguments) => return report(join::run(&arguments)),
         Command::Wal(arguments) => wal::run(arguments),
         Command::SimMatrix(arguments) => matrix::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };
+    report(result.map(ExitCode::from))
+}
+
+fn report(result: Result<ExitCode>) -> ExitCode {
     match result {
-        Ok(Outcome(code)) => ExitCode::from(code),
+        Ok(code) => code,
         Err(error) => {
             eprintln!("ringraft: {error:#}");
             let unknown = error.downcast_ref::<ClientError>().is_some_and(ClientError::is_outcome_unknown);

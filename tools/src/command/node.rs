@@ -9,7 +9,7 @@ use std::thread;
 use anyhow::Result;
 use clap::{Args, FromArgMatches};
 use ringraft_engine::config::{NodeArgs, ValidNodeConfig};
-use ringraft_engine::host;
+use ringraft_engine::host::{self, HostError};
 use rustix::process::{Signal, getpid, kill_process};
 
 use super::members::Members;
@@ -47,6 +47,13 @@ pub(crate) struct Node {
     stop_on_stdin_end: bool,
 }
 
+/// A node's configuration and how its process ends.
+#[derive(Debug)]
+pub(crate) struct Configured {
+    pub(crate) config: ValidNodeConfig,
+    stop_on_stdin_end: bool,
+}
+
 /// Runs the node that flags, environment and configuration file describe.
 pub(crate) fn run(arguments: &Node) -> ExitCode {
     let config = match arguments.node.load() {
@@ -56,11 +63,16 @@ pub(crate) fn run(arguments: &Node) -> ExitCode {
             return exit_code(error.exit_code());
         }
     };
-    log_to_standard_error(&config.log_level.0);
-    if arguments.stop_on_stdin_end {
+    serve(Configured { config, stop_on_stdin_end: arguments.stop_on_stdin_end }, host::run)
+}
+
+/// Runs a node by `host`.
+pub(crate) fn serve(node: Configured, host: impl FnOnce(ValidNodeConfig) -> Result<(), HostError>) -> ExitCode {
+    log_to_standard_error(&node.config.log_level.0);
+    if node.stop_on_stdin_end {
         stop_on_stdin_end();
     }
-    match host::run(config) {
+    match host(node.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ringraft: {error}");
@@ -70,10 +82,10 @@ pub(crate) fn run(arguments: &Node) -> ExitCode {
 }
 
 /// The configuration that flags of `ringraft node` give, with environment and configuration file.
-pub(crate) fn configuration(flags: &[String]) -> Result<ValidNodeConfig> {
+pub(crate) fn configuration(flags: &[String]) -> Result<Configured> {
     let command = Node::augment_args(clap::Command::new("node")).no_binary_name(true);
     let arguments = Node::from_arg_matches(&command.try_get_matches_from(flags)?)?;
-    Ok(arguments.node.load()?)
+    Ok(Configured { config: arguments.node.load()?, stop_on_stdin_end: arguments.stop_on_stdin_end })
 }
 
 fn exit_code(code: i32) -> ExitCode {
@@ -104,8 +116,8 @@ mod tests {
     #[test]
     fn flags_give_a_configuration() {
         let flags = ["--id=4", "--cluster-id=000102030405060708090a0b0c0d0e0f", "--data-dir=d", "--peers=4=a:7100"];
-        let config = configuration(&flags.map(String::from)).unwrap();
-        assert_eq!((config.id, config.init), (4, false));
+        let node = configuration(&flags.map(String::from)).unwrap();
+        assert_eq!((node.config.id, node.config.init, node.stop_on_stdin_end), (4, false, false));
         assert!(configuration(&[String::from("--groups=0")]).is_err());
         assert!(configuration(&[String::from("--no-such-flag")]).is_err());
     }

@@ -49,6 +49,19 @@ fn a_leader_that_joined_is_found() {
 }
 
 #[test]
+fn nodes_are_found_by_name() {
+    let mut world = World::new(1, 1, options());
+    for node in &mut world.cluster.topology.nodes {
+        node.addresses.iter_mut().for_each(|address| *address = address.replace(':', ".example:"));
+    }
+    world.cluster.leaders = vec![3];
+    world.put(1, "a");
+    world.run(100_000, 6);
+    assert_eq!(*world.results()[&1], put_done(false));
+    assert_eq!(world.core.leader(0), Some(3));
+}
+
+#[test]
 fn the_welcome_of_a_reconnection_is_enough() {
     let mut world = World::new(1, 1, options());
     world.put(0, "a");

@@ -125,7 +125,7 @@ impl Client {
         while let Some(action) = self.core.poll_action() {
             match action {
                 Action::Connect { connection: id, address } => {
-                    let begun = Connection::begin(address).and_then(|mut connection| {
+                    let begun = address.resolve().and_then(Connection::begin).and_then(|mut connection| {
                         poller.add_connecting(&mut connection, token_of(number, id.place()))?;
                         Ok(connection)
                     });

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ringraft_net::client::{Action, ClientError, ConnectionId, Core, Options, Submission};
+use ringraft_net::client::{Action, Address, ClientError, ConnectionId, Core, Options, Submission};
 use ringraft_net::wire::{Consistency, Operation, OperationRef};
 
 use crate::checkers::Violation;
@@ -91,10 +91,10 @@ impl World {
         let now_us = self.now_us();
         match action {
             Action::Connect { connection, address } => {
-                let SocketAddr::V4(v4) = address else {
+                let Address::Socket(SocketAddr::V4(v4)) = address else {
                     return Err(Violation::new("the plan", format!("a client dials {address}")));
                 };
-                let (node, shard) = (usize::from(v4.ip().octets()[3]) - 1, usize::from(address.port()) - 7_000);
+                let (node, shard) = (usize::from(v4.ip().octets()[3]) - 1, usize::from(v4.port()) - 7_000);
                 let place = &mut self.clients[client];
                 let dialer = Party::Client { client, generation: place.generation };
                 let acceptor = Party::Shard { node, incarnation: 0, shard };

@@ -12,12 +12,11 @@
 //!
 //! It decides nothing.
 
-use super::slab::List;
+use super::{Address, slab::List};
 use crate::{
     buffer::{ReceiveBuffer, SendBuffer},
     handshake::Dialer,
 };
-use std::net::SocketAddr;
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +32,7 @@ pub(super) enum State {
 pub(super) struct Connection {
     pub(super) state: State,
     pub(super) generation: u16,
-    pub(super) address: SocketAddr,
+    pub(super) address: Address,
     pub(super) endpoint: u32,
     pub(super) dialer: Dialer,
     pub(super) incoming: ReceiveBuffer,
@@ -46,7 +45,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(address: SocketAddr, endpoint: u32, dialer: Dialer, now_us: u64) -> Self {
+    pub(super) fn new(address: Address, endpoint: u32, dialer: Dialer, now_us: u64) -> Self {
         Self {
             state: State::Connecting,
             generation: 0,
@@ -62,7 +61,7 @@ impl Connection {
     }
 
     /// Uses a free place again.
-    pub(super) fn reuse(&mut self, address: SocketAddr, endpoint: u32, dialer: Dialer, now_us: u64) {
+    pub(super) fn reuse(&mut self, address: Address, endpoint: u32, dialer: Dialer, now_us: u64) {
         self.state = State::Connecting;
         self.generation = self.generation.wrapping_add(1);
         self.address = address;

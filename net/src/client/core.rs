@@ -17,7 +17,7 @@
 //! It resolves no names and opens no sockets.
 
 use super::{
-    ClientError, IN_FLIGHT_MAX, Options, OptionsError,
+    Address, ClientError, IN_FLIGHT_MAX, Options, OptionsError,
     completion::{Completion, Completions},
     connection::{Connection, State},
     routing::Routing,
@@ -30,7 +30,7 @@ use crate::{
     wire::{self, Consistency, OperationRef, RequestClass, RequestRef},
 };
 use rand::{SeedableRng, rngs::SmallRng};
-use std::{collections::VecDeque, net::SocketAddr, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 /// Names a connection between the core and its driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,14 +45,14 @@ impl ConnectionId {
 }
 
 /// What the driver has to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Open a socket; report `connected` or `disconnected`.
     Connect {
         /// Its name from now on.
         connection: ConnectionId,
         /// Where to.
-        address: SocketAddr,
+        address: Address,
     },
     /// Close the socket; nothing is reported for it any more.
     Close {

@@ -9,7 +9,7 @@
 //! It does not look at answers.
 
 use super::{
-    ClientError,
+    Address, ClientError,
     connection::{Connection, State},
     core::{Action, ConnectionId, Core},
     routing::NO_ENDPOINT,
@@ -22,7 +22,6 @@ use crate::{
     link::{ceiling_us, jittered_us},
     wire::{self, Consistency, OperationRef, RequestRef},
 };
-use std::net::SocketAddr;
 
 /// Redirects in a row that are followed at once; then with pauses.
 pub(super) const REDIRECTS_AT_ONCE: u32 = 4;
@@ -249,7 +248,7 @@ impl Core {
 
     fn open_connections(&mut self, endpoint: u32, now_us: u64) {
         let state = &self.routing.endpoints[endpoint as usize];
-        let Some(address) = state.address else {
+        let Some(address) = state.address.clone() else {
             self.problem = Some(format!("shard {} of node {} has no usable address", state.shard, state.node));
             return;
         };
@@ -262,20 +261,20 @@ impl Core {
         let dialer = Dialer::client(cluster, state.node, state.shard);
         let missing = self.options.connections - state.connections.len();
         for _ in 0..missing {
-            let Some(place) = self.open(address, endpoint, dialer.clone(), now_us) else { return };
+            let Some(place) = self.open(address.clone(), endpoint, dialer.clone(), now_us) else { return };
             self.routing.endpoints[endpoint as usize].connections.push(place);
         }
     }
 
-    pub(super) fn open(&mut self, address: SocketAddr, endpoint: u32, dialer: Dialer, now_us: u64) -> Option<u32> {
+    pub(super) fn open(&mut self, address: Address, endpoint: u32, dialer: Dialer, now_us: u64) -> Option<u32> {
         let place = match self.free_connections.pop() {
             Some(place) => {
-                self.connections[place as usize].reuse(address, endpoint, dialer, now_us);
+                self.connections[place as usize].reuse(address.clone(), endpoint, dialer, now_us);
                 place
             }
             None if self.connections.len() >= CONNECTIONS_MAX => return None,
             None => {
-                self.connections.push(Connection::new(address, endpoint, dialer, now_us));
+                self.connections.push(Connection::new(address.clone(), endpoint, dialer, now_us));
                 (self.connections.len() - 1) as u32
             }
         };

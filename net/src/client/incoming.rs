@@ -8,7 +8,7 @@
 //! It sends nothing itself: `dispatch` does.
 
 use super::{
-    ClientError,
+    Address, ClientError,
     connection::State,
     core::{ConnectionId, Core},
     dispatch::REDIRECTS_AT_ONCE,
@@ -248,7 +248,7 @@ impl Core {
         let state = &mut self.routing.groups[group as usize];
         state.shard = shard;
         let endpoint = self.routing.find(node, shard);
-        if let (Some(endpoint), Ok(address)) = (endpoint, address.parse()) {
+        if let (Some(endpoint), Some(address)) = (endpoint, Address::parse(address)) {
             self.routing.endpoints[endpoint as usize].address = Some(address);
         }
         let state = &mut self.routing.groups[group as usize];

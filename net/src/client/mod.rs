@@ -24,6 +24,7 @@
 //!
 //! It does not resolve names, and does not keep the order of requests that are outstanding together.
 
+mod address;
 mod completion;
 mod connection;
 mod core;
@@ -36,6 +37,7 @@ mod timers;
 pub mod tokio;
 mod welcome;
 
+pub use self::address::Address;
 pub use self::completion::{Completion, Results};
 pub use self::core::{Action, ConnectionId, Core, CoreStatistics, Submission};
 

@@ -8,19 +8,20 @@
 //! It holds no connections' state, only their places in the table.
 
 use super::{
+    Address,
     session::Session,
     slab::{List, NONE},
 };
 use crate::{limits::NODES_MAX, slots, wire::Topology};
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::collections::BTreeMap;
 
 /// One shard of one node.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) node: u64,
     pub(super) shard: u16,
-    /// `None`: the topology names something that is no address; it is never dialed.
-    pub(super) address: Option<SocketAddr>,
+    /// `None`: the topology names nothing that can be connected to.
+    pub(super) address: Option<Address>,
     /// Places in the table of connections.
     pub(super) connections: Vec<u32>,
     /// The next one to use.
@@ -187,15 +188,15 @@ fn is_sensible(topology: &Topology) -> bool {
 
 impl Endpoint {
     /// What must stay the same for its connections to be of use.
-    fn place(&self) -> (u64, u16, Option<SocketAddr>) {
-        (self.node, self.shard, self.address)
+    fn place(&self) -> (u64, u16, Option<&Address>) {
+        (self.node, self.shard, self.address.as_ref())
     }
 
     fn new(node: u64, shard: u16, address: &str) -> Self {
         Self {
             node,
             shard,
-            address: address.parse().ok(),
+            address: Address::parse(address),
             connections: Vec::new(),
             turn: 0,
             attempts: 0,

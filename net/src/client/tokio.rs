@@ -14,7 +14,7 @@
 
 mod operations;
 
-use super::{Action, ClientError, ConnectionId, Core, CoreStatistics, Options, OptionsError, Results, Submission};
+use super::{Action, Address, ClientError, ConnectionId, Core, CoreStatistics, Options, OptionsError, Results, Submission};
 use crate::{
     socket::{self, Socket},
     wire::{Consistency, Operation, OperationResult, Position},
@@ -28,7 +28,6 @@ use std::{
     collections::BTreeMap,
     future::Future,
     io,
-    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll},
@@ -409,10 +408,13 @@ impl Driver {
         }
     }
 
-    fn dial(&self, id: ConnectionId, address: SocketAddr) {
+    fn dial(&self, id: ConnectionId, address: Address) {
         let dialed = self.dialed_sender.clone();
         ::tokio::spawn(async move {
-            let result = TcpStream::connect(address).await;
+            let result = match &address {
+                Address::Socket(address) => TcpStream::connect(address).await,
+                Address::Name(name) => TcpStream::connect(&**name).await,
+            };
             // A driver that has ended does not want to know.
             let _ = dialed.send((id, result)).await;
         });

@@ -19,7 +19,7 @@
 //! It does not look again by itself: while nothing goes wrong, nothing is asked.
 
 use super::{
-    ClientError,
+    Address, ClientError,
     connection::State,
     core::{Action, Core},
     routing::NO_ENDPOINT,
@@ -31,7 +31,6 @@ use crate::{
     link::{ceiling_us, jittered_us},
     wire::{self, RefusalCode, Topology, Welcome},
 };
-use std::net::SocketAddr;
 
 impl Core {
     /// Looks for the cluster, unless it is known or looked for already.
@@ -58,7 +57,7 @@ impl Core {
     }
 
     /// Whom to ask next: first those that are connected, then in turn all that are known and all that were given.
-    fn someone(&mut self) -> SocketAddr {
+    fn someone(&mut self) -> Address {
         let turn = self.bootstrap.next_endpoint;
         self.bootstrap.next_endpoint += 1;
         let is_ready = |place: &u32| self.connections[*place as usize].state == State::Ready;
@@ -66,13 +65,13 @@ impl Core {
         if self.bootstrap.attempts.is_multiple_of(2) {
             let ready = || endpoints.iter().filter(|endpoint| endpoint.connections.iter().any(is_ready));
             let chosen = ready().nth(turn % ready().count().max(1));
-            if let Some(address) = chosen.and_then(|endpoint| endpoint.address) {
+            if let Some(address) = chosen.and_then(|endpoint| endpoint.address.clone()) {
                 return address;
             }
         }
-        let known = endpoints.iter().filter(|endpoint| endpoint.shard == 0).filter_map(|endpoint| endpoint.address);
-        let all: Vec<_> = known.chain(self.options.endpoints.iter().copied()).collect();
-        all[turn % all.len()]
+        let known = endpoints.iter().filter(|endpoint| endpoint.shard == 0).filter_map(|endpoint| endpoint.address.clone());
+        let all: Vec<_> = known.chain(self.options.endpoints.iter().copied().map(Address::from)).collect();
+        all[turn % all.len()].clone()
     }
 
     /// The look did not bring anything new: the next one is later.

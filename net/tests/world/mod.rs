@@ -10,7 +10,7 @@
 pub(crate) mod fake;
 
 use fake::{Accepting, Cluster};
-use ringraft_net::client::{Action, ClientError, ConnectionId, Core, Options, Results, Submission};
+use ringraft_net::client::{Action, Address, ClientError, ConnectionId, Core, Options, Results, Submission};
 use ringraft_net::wire::{NodeInfo, Operation, OperationRef, OperationResult, Position};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -126,7 +126,12 @@ impl World {
         }
     }
 
-    pub(crate) fn dial(&mut self, id: ConnectionId, address: SocketAddr) {
+    pub(crate) fn dial(&mut self, id: ConnectionId, address: Address) {
+        let address = match address {
+            Address::Socket(address) => address,
+            // The resolver of this world: `10.0.0.1.example` is 10.0.0.1.
+            Address::Name(name) => name.replace(".example", "").parse().unwrap(),
+        };
         let SocketAddr::V4(v4) = address else { panic!("v4 only") };
         let (node, shard) = (u64::from(v4.ip().octets()[3]), address.port() - 7000);
         if self.down.contains(&node) {

@@ -15,7 +15,8 @@ use ringraft_tools::folder::real_folder;
 use ringraft_tools::local_cluster::{Lifetime, LocalCluster, Shape};
 use tempfile::TempDir;
 
-use super::{Outcome, doctor, grow, interrupt};
+use super::course::{self, Course};
+use super::{Outcome, doctor, interrupt};
 
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -43,6 +44,10 @@ pub(crate) struct Bench {
     /// nodes with a wiped disk is replaced: failed operations and latency of each step
     #[arg(long, help_heading = "Local cluster", conflicts_with_all = ["endpoints", "closed", "etcd", "redis", "nodes"])]
     grow: bool,
+    /// Loads the temporary cluster while one of its nodes is killed and, 30 s later, comes back and catches up: failed
+    /// operations and latency of each step
+    #[arg(long, help_heading = "Local cluster", conflicts_with_all = ["endpoints", "closed", "etcd", "redis", "grow"])]
+    outage: bool,
     /// Further arguments of each of its nodes, behind `--`
     #[arg(last = true, value_name = "NODE ARGUMENTS")]
     node_arguments: Vec<String>,
@@ -50,9 +55,10 @@ pub(crate) struct Bench {
 
 pub(crate) fn run(arguments: &Bench) -> Result<Outcome> {
     let stop = interrupt::stop_flag()?;
-    if arguments.grow {
+    let courses = [(arguments.grow, Course::Grow), (arguments.outage, Course::Outage)];
+    if let Some((_, course)) = courses.into_iter().find(|(is_asked, _)| *is_asked) {
         let mut local = LocalRun::start(arguments)?;
-        let good = grow::run(&arguments.bench, &mut local.cluster, &stop);
+        let good = course::run(course, &arguments.bench, &mut local.cluster, &stop);
         local.stop()?;
         return good.map(Outcome::of);
     }

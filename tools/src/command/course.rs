@@ -1,11 +1,13 @@
-//! `ringraft bench --grow`: what a change of nodes costs those who use the cluster meanwhile.
+//! `ringraft bench --grow` and `--outage`: what a change of nodes, or a node that comes back, costs those who use the
+//! cluster meanwhile.
 //!
 //! Off the data path.
 //! Invariants: each step is measured by a load of its own that begins before the step and ends after it, so that latency
 //! from the intended start shows every stall the step made; a step that fails ends the run.
 //!
 //! ```text
-//!   3 nodes ── add, add ──▶ 5 ── add, add ──▶ 7 ── remove the oldest four ──▶ 3 ── wipe one, replace it ──▶ 3
+//!   --grow    3 nodes ── add, add ──▶ 5 ── add, add ──▶ 7 ── remove the oldest four ──▶ 3 ── wipe one, replace it ──▶ 3
+//!   --outage  3 nodes ── kill a follower of group 0 ──▶ 2 for 30 s ── start it ──▶ it catches up ──▶ 3
 //! ```
 
 use std::fs;
@@ -17,12 +19,19 @@ use anyhow::{Context, Result, anyhow, ensure};
 use comfy_table::{Table, presets};
 use ringraft_bench::{BenchArgs, Report};
 use ringraft_tools::local_cluster::LocalCluster;
+use ringraft_tools::status::{self, ClusterStatus};
 use serde::Serialize;
 
 /// Longest a step may take.
 const STEP_PATIENCE: Duration = Duration::from_secs(300);
 /// Load without a step, for comparison.
 const STEADY: Duration = Duration::from_secs(10);
+/// Load without one of the nodes.
+const OUTAGE: Duration = Duration::from_secs(30);
+/// A replica that lacks no more entries of its group has caught up: some are always on their way.
+const LAG_MAX: u64 = 2_000;
+/// Between two looks at a node that catches up.
+const LOOK: Duration = Duration::from_millis(50);
 /// Load before a step.
 const BEFORE: Duration = Duration::from_secs(1);
 /// No step takes as long: the load ends with it.
@@ -47,9 +56,27 @@ enum Step {
     Add,
     RemoveOldest,
     ReplaceWiped,
+    Outage,
+    Return,
 }
 
-const STEPS: [Step; 13] = [
+/// A course of a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Course {
+    Grow,
+    Outage,
+}
+
+impl Course {
+    fn steps(self) -> &'static [Step] {
+        match self {
+            Self::Grow => &GROW,
+            Self::Outage => &[Step::Steady, Step::Outage, Step::Return, Step::Steady],
+        }
+    }
+}
+
+const GROW: [Step; 13] = [
     Step::Steady,
     Step::Add,
     Step::Add,
@@ -66,10 +93,16 @@ const STEPS: [Step; 13] = [
 ];
 
 /// Runs all steps; whether no operation failed.
-pub(super) fn run(bench: &BenchArgs, cluster: &mut LocalCluster, stop: &AtomicBool) -> Result<bool> {
+pub(super) fn run(
+    course: Course,
+    bench: &BenchArgs,
+    cluster: &mut LocalCluster,
+    stop: &AtomicBool,
+) -> Result<bool> {
+    let steps = course.steps();
     let load = BenchArgs { duration: LOAD_MAX, warmup: BEFORE, ..bench.clone() };
     let mut phases = Vec::new();
-    for step in STEPS {
+    for &step in steps {
         if stop.load(Ordering::Relaxed) {
             break;
         }
@@ -78,7 +111,7 @@ pub(super) fn run(bench: &BenchArgs, cluster: &mut LocalCluster, stop: &AtomicBo
         phases.push(phase);
     }
     print(&phases, bench.json)?;
-    Ok(phases.len() == STEPS.len() && phases.iter().all(|phase| phase.errors == 0 && phase.operations > 0))
+    Ok(phases.len() == steps.len() && phases.iter().all(|phase| phase.errors == 0 && phase.operations > 0))
 }
 
 fn measured(load: &BenchArgs, cluster: &mut LocalCluster, step: Step) -> Result<Phase> {
@@ -134,7 +167,58 @@ fn take(cluster: &mut LocalCluster, step: Step) -> Result<String> {
             let id = cluster.add_node(Some(old), STEP_PATIENCE, tell)?;
             Ok(format!("wipe node {old}, replace it by {id}"))
         }
+        Step::Outage => {
+            let id = follower(cluster)?;
+            cluster.kill(id)?;
+            thread::sleep(OUTAGE);
+            Ok(format!("node {id} is down"))
+        }
+        Step::Return => {
+            let ids: Vec<u64> = cluster.file().nodes.iter().map(|node| node.id).collect();
+            let down = ids.into_iter().find(|id| cluster.running_pid(*id).is_none());
+            let id = down.context("no node is down")?;
+            cluster.start_node(id)?;
+            let lacked = catch_up(cluster, id, tell)?;
+            Ok(format!("node {id} returns, {lacked} entries behind"))
+        }
     }
+}
+
+/// A node that does not lead group 0.
+fn follower(cluster: &LocalCluster) -> Result<u64> {
+    let leaders = status::cluster(&cluster.file().addresses()).leaders();
+    let (leader, _) = leaders.get(&0).context("group 0 has no leader")?;
+    let others = cluster.file().nodes.iter().map(|node| node.id).filter(|id| id != leader);
+    others.max().context("the cluster has one node")
+}
+
+/// Waits until a node has nearly all entries of its groups; how many it lacked when it was first seen.
+fn catch_up(cluster: &LocalCluster, id: u64, tell: impl Fn(&str)) -> Result<u64> {
+    let deadline = Instant::now() + STEP_PATIENCE;
+    let mut first = None;
+    loop {
+        let lag = lag_of(&status::cluster(&cluster.file().addresses()), id, cluster.file().groups);
+        if let (None, Some(lag)) = (first, lag) {
+            tell(&format!("node {id} lacks {lag} entries"));
+            first = Some(lag);
+        }
+        if let (Some(first), Some(..=LAG_MAX)) = (first, lag) {
+            return Ok(first);
+        }
+        ensure!(Instant::now() < deadline, "node {id} has not caught up in time: {lag:?} entries are missing");
+        thread::sleep(LOOK);
+    }
+}
+
+/// Entries that a node lacks of all groups; `None`: it does not answer.
+fn lag_of(status: &ClusterStatus, id: u64, groups: u32) -> Option<u64> {
+    status.shards.iter().find(|shard| shard.node == id)?;
+    let lag = |group| {
+        let applied = status.replicas(group).find(|(node, _)| *node == id)?.1.last_applied;
+        let committed = status.replicas(group).map(|(_, replica)| replica.commit_index).max()?;
+        Some(committed.saturating_sub(applied))
+    };
+    Some((0..groups).filter_map(lag).sum())
 }
 
 fn print(phases: &[Phase], as_json: bool) -> Result<()> {
@@ -168,11 +252,11 @@ mod tests {
     #[test]
     fn the_steps_go_from_three_to_seven_and_back() {
         let mut nodes = vec![3_i32];
-        for step in STEPS {
+        for step in GROW {
             let change = match step {
                 Step::Add => 1,
                 Step::RemoveOldest => -1,
-                Step::Steady | Step::ReplaceWiped => 0,
+                Step::Steady | Step::ReplaceWiped | Step::Outage | Step::Return => 0,
             };
             nodes.push(nodes[nodes.len() - 1] + change);
         }

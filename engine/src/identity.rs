@@ -523,10 +523,8 @@ mod tests {
         let instance = joined.instance();
         drop(joined);
         assert_eq!(Topology::read_file(&directory.path().join("new")).unwrap().as_ref(), Some(&topology));
-        let reopen: [&dyn Fn() -> Result<Identity, IdentityError>; 2] = [
-            &|| Identity::open(&own(|_| {})),
-            &|| Identity::join(&own(|_| {}), &founder.shared(), &topology),
-        ];
+        let reopen: [&dyn Fn() -> Result<Identity, IdentityError>; 2] =
+            [&|| Identity::open(&own(|_| {})), &|| Identity::join(&own(|_| {}), &founder.shared(), &topology)];
         for open in reopen {
             let again = open().unwrap();
             assert!(!again.created() && again.joined());

@@ -92,7 +92,7 @@ fn elect(cluster: &mut Cluster, node: u64) {
         if leader == node {
             return;
         }
-        cluster.administrate(leader, AdminRequest::Transfer { group: group(), to: node });
+        cluster.administrate(leader, &AdminRequest::Transfer { group: group(), to: node });
         cluster.tick(3);
     }
     panic!("node {node} does not come to lead");

@@ -146,7 +146,7 @@ fn a_transfer_ends_the_lease() {
     assert_eq!(alone(&mut cluster, leader, &lease()), value("old"));
     // The target is told, but what it does about it is not heard.
     cluster.cut = (1..=3).filter(|other| *other != leader).map(|other| (leader, other)).collect();
-    cluster.administrate(leader, AdminRequest::Transfer { group, to });
+    cluster.administrate(leader, &AdminRequest::Transfer { group, to });
     cluster.settle();
     assert!(leads(&cluster, leader, group));
     assert_eq!(alone(&mut cluster, leader, &lease()), None, "the forced election may be won at any moment");
@@ -255,7 +255,7 @@ fn a_change_of_leaders_fails_what_was_asked_of_the_old_one() {
     cluster.settle();
     assert!(!cluster.replies.contains_key(&asked));
     cluster.cut.clear();
-    cluster.administrate(leader, AdminRequest::Transfer { group, to });
+    cluster.administrate(leader, &AdminRequest::Transfer { group, to });
     cluster.settle();
     assert!(leads(&cluster, to, group));
     assert!(is_unavailable(cluster.replies.remove(&asked).map(|reply| reply.outcome)));

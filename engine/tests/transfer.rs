@@ -19,7 +19,7 @@ fn written() -> (Cluster, u32, u64) {
 
 /// Asks for a transfer; the answer if it came without a tick.
 fn transfer(cluster: &mut Cluster, node: u64, group: u32, to: u64) -> Option<AdminReply> {
-    let correlation = cluster.administrate(node, AdminRequest::Transfer { group, to });
+    let correlation = cluster.administrate(node, &AdminRequest::Transfer { group, to });
     cluster.settle();
     cluster.admin_replies.remove(&correlation)
 }
@@ -104,7 +104,7 @@ fn what_cannot_be_done_is_refused_and_changes_nothing() {
     cluster.nodes[leader as usize - 1].shard.peer_connected(NodeId(to));
     // What goes to the target is lost: it leads on, and what was asked meanwhile is done.
     cluster.cut = vec![(leader, to)];
-    let first = cluster.administrate(leader, AdminRequest::Transfer { group, to });
+    let first = cluster.administrate(leader, &AdminRequest::Transfer { group, to });
     cluster.settle();
     assert_eq!(refusal(transfer(&mut cluster, leader, group, other)), AdminRefusal::Pending);
     let write = cluster.send(leader, &put("a", "2"));
@@ -122,7 +122,7 @@ fn an_operator_hears_of_another_leader_than_the_one_asked_for() {
     let (to, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
     // The target is never told, and while the leader is not heard the third node wins an election.
     cluster.cut = vec![(leader, to), (leader, other)];
-    let asked = cluster.administrate(leader, AdminRequest::Transfer { group, to });
+    let asked = cluster.administrate(leader, &AdminRequest::Transfer { group, to });
     cluster.settle();
     (0..10).for_each(|_| cluster.nodes[to as usize - 1].shard.tick());
     for _ in 0..20 {

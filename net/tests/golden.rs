@@ -472,7 +472,7 @@ fn reports() {
     assert_eq!(wire::view_report(&head(&bytes)).unwrap(), report);
     let wish = TransferWish { group: 3, to: 4 };
     check("transfer wish", r"525201110c0000000000000000000000604bef598313f06f030000000400000000000000", |out| {
-        _ = wish.append_frame(out)
+        _ = wish.append_frame(out);
     });
     bytes.clear();
     wish.append_frame(&mut bytes);

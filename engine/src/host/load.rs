@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use ringraft_wal::Recovered;
 use tracing::{info, warn};
@@ -19,6 +20,11 @@ use crate::snapshot::{FileLoader, Loaded, load_newest};
 
 const READ_BYTES: usize = 1 << 20;
 
+/// For the log.
+pub(super) fn gigabytes_per_second(bytes: u64, seconds: f64) -> f64 {
+    bytes as f64 / seconds.max(1e-9) / 1e9
+}
+
 /// Loads what the marks of the recovered log name.
 pub(super) fn load_snapshots(
     shard: u16,
@@ -28,6 +34,7 @@ pub(super) fn load_snapshots(
 ) -> Result<BTreeMap<u32, Loaded>, HostError> {
     let directory = config.wal_directory().join(format!("shard-{shard}"));
     let mut buffer = vec![0; READ_BYTES];
+    let (started, mut bytes) = (Instant::now(), 0);
     let mut read = |path: &std::path::Path, loader: &mut FileLoader| -> Result<(), String> {
         let mut file = File::open(path).map_err(|error| error.to_string())?;
         loop {
@@ -37,6 +44,7 @@ pub(super) fn load_snapshots(
             }
             loader.push(&buffer[..count]).map_err(|error| error.to_string())?;
             counter.fetch_add(1, Ordering::Relaxed);
+            bytes += count as u64;
         }
     };
     let loaded = load_newest(
@@ -53,6 +61,11 @@ pub(super) fn load_snapshots(
     for (group, loaded) in &loaded {
         let (index, keys) = (loaded.head.state.last.index, loaded.machine.key_count());
         info!(shard, group, index, keys, "a snapshot is loaded");
+    }
+    if bytes > 0 {
+        let seconds = started.elapsed().as_secs_f64();
+        let rate = gigabytes_per_second(bytes, seconds);
+        info!(shard, bytes, seconds, gigabytes_per_second = rate, "the snapshots are loaded");
     }
     Ok(loaded)
 }

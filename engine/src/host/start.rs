@@ -10,7 +10,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use glommio::net::TcpListener;
 use ringraft_wal::glommio::{Completions, FlushMethod, OpenError, Opened};
@@ -124,9 +124,14 @@ async fn open_wal(
             measured.map_err(failed)?.better()
         }
     };
+    let started = Instant::now();
     let opened = ringraft_wal::glommio::open(&directory, &wal, method, completions).await.map_err(failed)?;
-    let entries: usize = opened.recovered.groups.values().map(|group| group.entries.len()).sum();
-    info!(shard, ?method, entries, directory = %directory.display(), "the write-ahead log is open");
+    let seconds = started.elapsed().as_secs_f64();
+    let live = || opened.recovered.groups.values().flat_map(|group| &group.entries);
+    let (entries, bytes) = (live().count(), live().map(|entry| u64::from(entry.length)).sum());
+    let rate = load::gigabytes_per_second(bytes, seconds);
+    let directory = directory.display();
+    info!(shard, ?method, entries, bytes, seconds, gigabytes_per_second = rate, %directory, "the write-ahead log is open");
     for note in &opened.recovered.notes {
         info!(shard, %note, "recovery");
     }

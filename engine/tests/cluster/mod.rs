@@ -370,7 +370,7 @@ impl Cluster {
     }
 
     /// Asks what an operator asks; the answer comes with [`Cluster::admin_replies`].
-    pub(crate) fn administrate(&mut self, node: u64, request: AdminRequest) -> u32 {
+    pub(crate) fn administrate(&mut self, node: u64, request: &AdminRequest) -> u32 {
         self.correlation += 1;
         let (mut bytes, mut buffer) = (Vec::new(), ReceiveBuffer::new());
         request.append_frame(&mut bytes, self.correlation);

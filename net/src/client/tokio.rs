@@ -14,7 +14,9 @@
 
 mod operations;
 
-use super::{Action, Address, ClientError, ConnectionId, Core, CoreStatistics, Options, OptionsError, Results, Submission};
+use super::{
+    Action, Address, ClientError, ConnectionId, Core, CoreStatistics, Options, OptionsError, Results, Submission,
+};
 use crate::{
     socket::{self, Socket},
     wire::{Consistency, Operation, OperationResult, Position},

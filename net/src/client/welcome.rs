@@ -69,7 +69,8 @@ impl Core {
                 return address;
             }
         }
-        let known = endpoints.iter().filter(|endpoint| endpoint.shard == 0).filter_map(|endpoint| endpoint.address.clone());
+        let known =
+            endpoints.iter().filter(|endpoint| endpoint.shard == 0).filter_map(|endpoint| endpoint.address.clone());
         let all: Vec<_> = known.chain(self.options.endpoints.iter().copied().map(Address::from)).collect();
         all[turn % all.len()].clone()
     }

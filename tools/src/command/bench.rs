@@ -44,7 +44,7 @@ pub(crate) struct Bench {
     /// nodes with a wiped disk is replaced: failed operations and latency of each step
     #[arg(long, help_heading = "Local cluster", conflicts_with_all = ["endpoints", "closed", "etcd", "redis", "nodes"])]
     grow: bool,
-    /// Loads the temporary cluster while one of its nodes is killed and, 30 s later, comes back and catches up: failed
+    /// Loads the temporary cluster while one of its nodes sleeps for 30 s, wakes and catches up, and once more with a node that is killed and started: failed
     /// operations and latency of each step
     #[arg(long, help_heading = "Local cluster", conflicts_with_all = ["endpoints", "closed", "etcd", "redis", "grow"])]
     outage: bool,

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   --grow    3 nodes ── add, add ──▶ 5 ── add, add ──▶ 7 ── remove the oldest four ──▶ 3 ── wipe one, replace it ──▶ 3
-//!   --outage  3 nodes ── kill a follower of group 0 ──▶ 2 for 30 s ── start it ──▶ it catches up ──▶ 3
+//!   --outage  3 nodes ── a follower of group 0 sleeps for 30 s ── it wakes and catches up ── the same with kill -9 and start
 //! ```
 
 use std::fs;
@@ -20,6 +20,7 @@ use comfy_table::{Table, presets};
 use ringraft_bench::{BenchArgs, Report};
 use ringraft_tools::local_cluster::LocalCluster;
 use ringraft_tools::status::{self, ClusterStatus};
+use rustix::process::Signal;
 use serde::Serialize;
 
 /// Longest a step may take.
@@ -56,8 +57,10 @@ enum Step {
     Add,
     RemoveOldest,
     ReplaceWiped,
-    Outage,
-    Return,
+    Sleep,
+    Wake,
+    Kill,
+    Start,
 }
 
 /// A course of a run.
@@ -71,10 +74,12 @@ impl Course {
     fn steps(self) -> &'static [Step] {
         match self {
             Self::Grow => &GROW,
-            Self::Outage => &[Step::Steady, Step::Outage, Step::Return, Step::Steady],
+            Self::Outage => &OUTAGES,
         }
     }
 }
+
+const OUTAGES: [Step; 7] = [Step::Steady, Step::Sleep, Step::Wake, Step::Steady, Step::Kill, Step::Start, Step::Steady];
 
 const GROW: [Step; 13] = [
     Step::Steady,
@@ -93,12 +98,7 @@ const GROW: [Step; 13] = [
 ];
 
 /// Runs all steps; whether no operation failed.
-pub(super) fn run(
-    course: Course,
-    bench: &BenchArgs,
-    cluster: &mut LocalCluster,
-    stop: &AtomicBool,
-) -> Result<bool> {
+pub(super) fn run(course: Course, bench: &BenchArgs, cluster: &mut LocalCluster, stop: &AtomicBool) -> Result<bool> {
     let steps = course.steps();
     let load = BenchArgs { duration: LOAD_MAX, warmup: BEFORE, ..bench.clone() };
     let mut phases = Vec::new();
@@ -167,21 +167,37 @@ fn take(cluster: &mut LocalCluster, step: Step) -> Result<String> {
             let id = cluster.add_node(Some(old), STEP_PATIENCE, tell)?;
             Ok(format!("wipe node {old}, replace it by {id}"))
         }
-        Step::Outage => {
+        Step::Sleep => {
+            let id = follower(cluster)?;
+            cluster.signal(id, Signal::STOP)?;
+            thread::sleep(OUTAGE);
+            Ok(format!("node {id} sleeps"))
+        }
+        Step::Wake => {
+            let id = absent(cluster)?;
+            cluster.signal(id, Signal::CONT)?;
+            Ok(format!("node {id} wakes, {} entries behind", catch_up(cluster, id, tell)?))
+        }
+        Step::Kill => {
             let id = follower(cluster)?;
             cluster.kill(id)?;
             thread::sleep(OUTAGE);
             Ok(format!("node {id} is down"))
         }
-        Step::Return => {
-            let ids: Vec<u64> = cluster.file().nodes.iter().map(|node| node.id).collect();
-            let down = ids.into_iter().find(|id| cluster.running_pid(*id).is_none());
-            let id = down.context("no node is down")?;
+        Step::Start => {
+            let id = absent(cluster)?;
             cluster.start_node(id)?;
-            let lacked = catch_up(cluster, id, tell)?;
-            Ok(format!("node {id} returns, {lacked} entries behind"))
+            Ok(format!("node {id} starts, {} entries behind", catch_up(cluster, id, tell)?))
         }
     }
+}
+
+/// The node that does not answer.
+fn absent(cluster: &LocalCluster) -> Result<u64> {
+    let status = status::cluster(&cluster.file().addresses());
+    let answers = |id| status.shards.iter().any(|shard| shard.node == id);
+    let ids = cluster.file().nodes.iter().map(|node| node.id);
+    ids.into_iter().find(|id| !answers(*id)).context("all nodes answer")
 }
 
 /// A node that does not lead group 0.
@@ -256,7 +272,7 @@ mod tests {
             let change = match step {
                 Step::Add => 1,
                 Step::RemoveOldest => -1,
-                Step::Steady | Step::ReplaceWiped | Step::Outage | Step::Return => 0,
+                _ => 0,
             };
             nodes.push(nodes[nodes.len() - 1] + change);
         }

@@ -130,7 +130,8 @@ pub const SCENARIOS: &[Scenario] = &[
         "three nodes become seven and three again, two of the first leave; then one with a wiped disk is replaced",
         members::grow_and_shrink,
     )
-    .groups(4),
+    .groups(4)
+    .short(),
     scenario("pause-leader", "the leader sleeps (SIGSTOP) through an election and wakes, three times", pause::leader)
         .short(),
     scenario("pause-follower", "a follower sleeps for long and wakes", pause::follower),

@@ -87,6 +87,11 @@
 //!     [`RaftCore::tick`] never faster than once in `tick_us`: a tick that is late counts once. [`RaftCore::holds_lease`]
 //!     counts for requests that came in before the time that was observed last. A host that tells no time has no leases.
 //!
+//! ## Idle groups
+//!
+//! 22. **Instead of ticks that do nothing [`RaftCore::skip_ticks`]**, for as many as [`RaftCore::quiet_ticks`] said after
+//!     the last event, before anything else is brought. A host need not do that.
+//!
 //! # A host in thirty lines
 //!
 //! Three nodes whose disks flush at once and whose network is a list. Production does the same with a write-ahead log and
@@ -165,6 +170,7 @@ mod message;
 pub mod mutants;
 mod prng;
 mod progress;
+mod quiet;
 mod quorum;
 mod read_index;
 mod ready;

@@ -233,10 +233,14 @@ impl Progress {
         }
     }
 
+    /// Whether entries are on their way to it.
+    pub(crate) fn streams(&self) -> bool {
+        self.state == ProgressState::Replicate && self.next_index > self.match_index + 1
+    }
+
     /// Called once a tick: a stream without progress for `patience` starts over.
     pub(crate) fn tick(&mut self, now: u64, patience: u32) {
-        let streams = self.state == ProgressState::Replicate && self.next_index > self.match_index + 1;
-        if streams && now - self.moved_tick >= u64::from(patience) {
+        if self.streams() && now - self.moved_tick >= u64::from(patience) {
             self.probe_from(self.match_index + 1, now);
         }
     }

@@ -70,19 +70,23 @@ impl Ready {
         self.role = None;
     }
 
-    /// Whether there is nothing to do.
+    /// Whether there is nothing to do but to send.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub fn has_only_messages(&self) -> bool {
         self.hard_state.is_none()
             && self.noop.is_none()
-            && self.messages.is_empty()
-            && self.after_flush.is_empty()
             && self.commit_index.is_none()
             && self.reads.is_empty()
             && !self.reads_failed
             && self.snapshots.is_empty()
             && self.membership_due.is_none()
             && self.role.is_none()
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.has_only_messages() && self.messages.is_empty() && self.after_flush.is_empty()
     }
 }
 

@@ -15,6 +15,7 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
 pub mod oracle;
+pub mod quiet;
 pub mod solo;
 
 use oracle::Oracle;
@@ -516,7 +517,7 @@ impl Cluster {
 
     pub fn tick(&mut self, id: NodeId) {
         if self.is_up(id) {
-            self.core(id.0).tick();
+            quiet::tick(self.core(id.0));
             self.run(id);
         }
     }

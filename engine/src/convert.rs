@@ -7,8 +7,8 @@ use ringraft_raft::{AppendResult, EntryId, GroupId, Message};
 
 use crate::group::Append;
 
-/// A message of the core as it travels.
-pub(crate) fn to_wire(group: GroupId, message: &Message) -> PeerMessage {
+/// A message of the core as it travels; `None`: heartbeats and their answers travel together, see `shard/heartbeats.rs`.
+pub(crate) fn to_wire(group: GroupId, message: &Message) -> Option<PeerMessage> {
     let body = match *message {
         Message::PreVote { last, .. } => PeerBody::PreVote { last_term: last.term, last_index: last.index },
         Message::PreVoteResponse { granted, .. } => PeerBody::PreVoteResponse { granted },
@@ -26,15 +26,10 @@ pub(crate) fn to_wire(group: GroupId, message: &Message) -> PeerMessage {
             result: AppendResult::Rejected { prev_index, conflict_term, conflict_first_index, last_index },
             ..
         } => PeerBody::AppendRejected { prev_index, conflict_term, conflict_first_index, last_index },
-        Message::Heartbeat { leader_commit, read_sequence, sent_us, .. } => {
-            PeerBody::Heartbeat { leader_commit, read_sequence, sent_us }
-        }
-        Message::HeartbeatResponse { read_sequence, sent_us, shield_us, .. } => {
-            PeerBody::HeartbeatResponse { read_sequence, sent_us, shield_us }
-        }
+        Message::Heartbeat { .. } | Message::HeartbeatResponse { .. } => return None,
         Message::TimeoutNow { .. } => PeerBody::TimeoutNow,
     };
-    PeerMessage { group: group.0, term: message.term(), body }
+    Some(PeerMessage { group: group.0, term: message.term(), body })
 }
 
 /// A message without entries, as the core takes it.
@@ -63,12 +58,6 @@ pub(crate) fn from_wire(message: &PeerMessage) -> Result<(GroupId, Message), Str
         PeerBody::AppendRejected { prev_index, conflict_term, conflict_first_index, last_index } => {
             let result = AppendResult::Rejected { prev_index, conflict_term, conflict_first_index, last_index };
             Message::AppendEntriesResponse { term, result }
-        }
-        PeerBody::Heartbeat { leader_commit, read_sequence, sent_us } => {
-            Message::Heartbeat { term, leader_commit, read_sequence, sent_us }
-        }
-        PeerBody::HeartbeatResponse { read_sequence, sent_us, shield_us } => {
-            Message::HeartbeatResponse { term, read_sequence, sent_us, shield_us }
         }
         PeerBody::TimeoutNow => Message::TimeoutNow { term },
         question => return Err(format!("{question:?} is not for the core")),
@@ -109,17 +98,18 @@ mod tests {
             Message::AppendEntries { term: 4, prev: last, leader_commit: 6, count: 0 },
             Message::AppendEntriesResponse { term: 4, result: AppendResult::Accepted { match_index: 9 } },
             Message::AppendEntriesResponse { term: 4, result: rejected },
-            Message::Heartbeat { term: 4, leader_commit: 6, read_sequence: 11, sent_us: 12 },
-            Message::HeartbeatResponse { term: 4, read_sequence: 11, sent_us: 12, shield_us: 13 },
         ];
         for message in messages {
-            assert_eq!(from_wire(&to_wire(GroupId(5), &message)), Ok((GroupId(5), message)));
+            let wire = to_wire(GroupId(5), &message).expect("a message of its own");
+            assert_eq!(from_wire(&wire), Ok((GroupId(5), message)));
         }
+        let heartbeat = Message::Heartbeat { term: 4, leader_commit: 6, read_sequence: 11, sent_us: 12 };
+        assert_eq!(to_wire(GroupId(5), &heartbeat), None, "it travels with others");
         let with_entries = Message::AppendEntries { term: 4, prev: last, leader_commit: 6, count: 2 };
-        let wire = to_wire(GroupId(5), &with_entries);
+        let wire = to_wire(GroupId(5), &with_entries).expect("a message of its own");
         assert!(from_wire(&wire).is_err(), "entries need an append frame");
         let (group, append) = append_from_wire(&wire).expect("an append head");
         assert_eq!((group, append.term, append.prev, append.count), (GroupId(5), 4, last, 2));
-        assert!(append_from_wire(&to_wire(GroupId(5), &messages[0])).is_err());
+        assert!(append_from_wire(&to_wire(GroupId(5), &messages[0]).expect("a message of its own")).is_err());
     }
 }

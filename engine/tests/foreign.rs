@@ -15,7 +15,10 @@ use ringraft_engine::topology::Topology;
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
-use ringraft_net::wire::{AdminRequest, Operation, PeerBody, PeerMessage, Request};
+use ringraft_net::wire::{
+    AdminRequest, Heartbeat, HeartbeatAnswer, HeartbeatAnswersRef, HeartbeatsRef, Operation, PeerBody, PeerMessage,
+    Request,
+};
 use ringraft_raft::{Membership, NodeId};
 use ringraft_wal::mem::MemDisk;
 use ringraft_wal::{Config, Identity, ValidConfig};
@@ -119,7 +122,6 @@ fn bodies() -> Vec<(FrameKind, Vec<u8>)> {
         PeerBody::RequestVote { last_term: 9, last_index: 9, forced: false },
         PeerBody::RequestVote { last_term: 9, last_index: 9, forced: true },
         PeerBody::TimeoutNow,
-        PeerBody::Heartbeat { leader_commit: 2, read_sequence: 1, sent_us: 9 },
     ];
     for body in bodies {
         let mut bytes = Vec::new();
@@ -127,6 +129,13 @@ fn bodies() -> Vec<(FrameKind, Vec<u8>)> {
         let appends = matches!(body, PeerBody::AppendEntries { .. });
         found.push((if appends { FrameKind::Append } else { FrameKind::Raft }, bytes));
     }
+    let mut framed = Vec::new();
+    let groups = [0, 1, 2].map(|group| Heartbeat { group, term: 3, leader_commit: 2, read_sequence: 1 });
+    HeartbeatsRef { sent_us: 9, groups: &groups }.append_frame(&mut framed);
+    found.push((FrameKind::Heartbeats, framed.split_off(frame::HEADER_BYTES)));
+    let groups = [0, 1].map(|group| HeartbeatAnswer { group, term: 3, read_sequence: 1 });
+    HeartbeatAnswersRef { sent_us: 9, shield_us: 9, groups: &groups }.append_frame(&mut framed);
+    found.push((FrameKind::HeartbeatAnswers, framed.split_off(frame::HEADER_BYTES)));
     found
 }
 

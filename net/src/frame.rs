@@ -71,11 +71,15 @@ pub enum FrameKind {
     Report = 16,
     /// A wish that a group be led by another node.
     TransferWish = 17,
+    /// Heartbeats of many groups.
+    Heartbeats = 18,
+    /// The answers to them.
+    HeartbeatAnswers = 19,
 }
 
 impl FrameKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Hello,
         Self::Welcome,
         Self::Refused,
@@ -93,6 +97,8 @@ impl FrameKind {
         Self::SnapshotAnswer,
         Self::Report,
         Self::TransferWish,
+        Self::Heartbeats,
+        Self::HeartbeatAnswers,
     ];
 
     fn from_number(number: u8) -> Option<Self> {

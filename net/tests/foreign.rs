@@ -28,6 +28,8 @@ fn read_all(bytes: &[u8]) {
         assert_eq!(wire::view_reply(&again).unwrap().to_owned_reply(), owned);
     }
     let _ = (wire::view_peer_message(bytes), wire::view_digest(bytes));
+    let _ = wire::view_heartbeats(bytes).map(|view| view.heartbeats().count());
+    let _ = wire::view_heartbeat_answers(bytes).map(|view| view.answers().count());
     let _ = (wire::view_hello(bytes), wire::view_welcome(bytes), wire::view_refused(bytes));
     let _ = (wire::view_admin_request(bytes), wire::view_admin_reply(bytes));
 }

@@ -13,9 +13,9 @@ mod admin;
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
 use ringraft_net::wire::{
-    self, Consistency, Digest, Hello, NodeInfo, Operation, OperationResult, Outcome, PROTOCOL_VERSION, PeerBody,
-    PeerMessage, Position, RefusalCode, Refused, Reply, Report, ReportedGroup, Request, Role, SnapshotAnswer,
-    SnapshotPiece, Topology, TransferWish, Welcome,
+    self, Consistency, Digest, Heartbeat, HeartbeatAnswer, HeartbeatAnswersRef, HeartbeatsRef, Hello, NodeInfo,
+    Operation, OperationResult, Outcome, PROTOCOL_VERSION, PeerBody, PeerMessage, Position, RefusalCode, Refused,
+    Reply, Report, ReportedGroup, Request, Role, SnapshotAnswer, SnapshotPiece, Topology, TransferWish, Welcome,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -314,8 +314,8 @@ fn votes() {
         (
             "timeout now",
             r"
-            5252 01 06 2d000000 00000000 00000000 2be59491 ba744f24
-            030000000400000000000000090000000000000000000000000000000000000000000000000000000000000000
+            5252 01 06 2d000000 00000000 00000000 a2ddff92 537166ce
+            030000000400000000000000070000000000000000000000000000000000000000000000000000000000000000
         ",
             PeerBody::TimeoutNow,
         ),
@@ -349,23 +349,41 @@ fn replication() {
         ",
             PeerBody::AppendRejected { prev_index: 5, conflict_term: 6, conflict_first_index: 7, last_index: 8 },
         ),
-        (
-            "heartbeat",
-            r"
-            5252 01 06 2d000000 00000000 00000000 6a96aa1f 87431a74
-            030000000400000000000000070500000000000000060000000000000007000000000000000000000000000000
-        ",
-            PeerBody::Heartbeat { leader_commit: 5, read_sequence: 6, sent_us: 7 },
-        ),
-        (
-            "heartbeat response",
-            r"
-            5252 01 06 2d000000 00000000 00000000 20d545e6 167d2eac
-            030000000400000000000000080600000000000000070000000000000008000000000000000000000000000000
-        ",
-            PeerBody::HeartbeatResponse { read_sequence: 6, sent_us: 7, shield_us: 8 },
-        ),
     ]);
+}
+
+#[test]
+fn heartbeats() {
+    let groups = [
+        Heartbeat { group: 3, term: 4, leader_commit: 5, read_sequence: 6 },
+        Heartbeat { group: 7, term: 8, leader_commit: 9, read_sequence: 0 },
+    ];
+    check(
+        "heartbeats",
+        r"
+            5252 01 12 48000000 00000000 00000000 c98fe2c2 205344a6
+            03000000 0400000000000000 0500000000000000 0600000000000000
+            07000000 0800000000000000 0900000000000000 0000000000000000
+            0a00000000000000 c0ffffff 02000000
+        ",
+        |out| _ = HeartbeatsRef { sent_us: 10, groups: &groups }.append_frame(out),
+    );
+    let answers = [
+        HeartbeatAnswer { group: 3, term: 4, read_sequence: 6 },
+        HeartbeatAnswer { group: 7, term: 8, read_sequence: 0 },
+    ];
+    check(
+        "heartbeat answers",
+        r"
+            5252 01 13 40000000 00000000 00000000 808a6bd9 e7cddf37
+            03000000 0400000000000000 0600000000000000
+            07000000 0800000000000000 0000000000000000
+            0a00000000000000 0b00000000000000 c8ffffff 02000000
+        ",
+        |out| {
+            _ = HeartbeatAnswersRef { sent_us: 10, shield_us: 11, groups: &answers }.append_frame(out);
+        },
+    );
 }
 
 #[test]
@@ -374,16 +392,16 @@ fn questions_of_followers() {
         (
             "read index",
             r"
-            5252 01 06 2d000000 00000000 00000000 8a1f7627 4a64bb1e
-            0300000004000000000000000a0500000000000000060000000000000000000000000000000000000000000000
+            5252 01 06 2d000000 00000000 00000000 d4490493 fff19de5
+            030000000400000000000000080500000000000000060000000000000000000000000000000000000000000000
         ",
             PeerBody::ReadIndex { incarnation: 5, question: 6 },
         ),
         (
             "read index response",
             r"
-            5252 01 06 2d000000 00000000 00000000 9a858fe1 eb076454
-            0300000004000000000000000b0500000000000000060000000000000007000000000000000100000000000000
+            5252 01 06 2d000000 00000000 00000000 c4d3fd55 5e9242af
+            030000000400000000000000090500000000000000060000000000000007000000000000000100000000000000
         ",
             PeerBody::ReadIndexResponse { incarnation: 5, question: 6, index: 7, confirmed: true },
         ),
@@ -568,5 +586,5 @@ fn the_rest() {
 #[test]
 fn numbers_of_the_kinds() {
     let numbers: Vec<u8> = FrameKind::ALL.iter().map(|&kind| kind as u8).collect();
-    assert_eq!(numbers, (1..=17).collect::<Vec<u8>>());
+    assert_eq!(numbers, (1..=19).collect::<Vec<u8>>());
 }

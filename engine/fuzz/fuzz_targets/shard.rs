@@ -17,7 +17,10 @@ use ringraft_engine::topology::Topology;
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
-use ringraft_net::wire::{self, AdminRequest, Consistency, Digest, Operation, PeerBody, PeerMessage, Request};
+use ringraft_net::wire::{
+    self, AdminRequest, Consistency, Digest, Heartbeat, HeartbeatAnswer, HeartbeatAnswersRef, HeartbeatsRef, Operation,
+    PeerBody, PeerMessage, Request,
+};
 use ringraft_raft::{Membership, NodeId};
 use ringraft_wal::mem::MemDisk;
 use ringraft_wal::{Config, Identity, Wal};
@@ -135,7 +138,7 @@ fn peer_message(input: &mut Unstructured<'_>, count: Option<u32>) -> Result<Peer
     let prev = (number(input)?, number(input)?);
     let append =
         |leader_commit, count| PeerBody::AppendEntries { prev_term: prev.0, prev_index: prev.1, leader_commit, count };
-    let body = match (count, input.int_in_range(0..=11)?) {
+    let body = match (count, input.int_in_range(0..=9)?) {
         (Some(count), _) => append(number(input)?, count),
         (None, 0) => append(number(input)?, 0),
         (None, 1) => PeerBody::PreVote { last_term: prev.0, last_index: prev.1 },
@@ -149,22 +152,14 @@ fn peer_message(input: &mut Unstructured<'_>, count: Option<u32>) -> Result<Peer
             conflict_first_index: number(input)?,
             last_index: number(input)?,
         },
-        (None, 7) => {
-            let (read_sequence, sent_us) = (number(input)?, number(input)?);
-            PeerBody::Heartbeat { leader_commit: prev.1, read_sequence, sent_us }
-        }
-        (None, 8) => PeerBody::TimeoutNow,
-        (None, 9) => PeerBody::ReadIndex { incarnation: number(input)?, question: number(input)? },
-        (None, 10) => PeerBody::ReadIndexResponse {
+        (None, 7) => PeerBody::TimeoutNow,
+        (None, 8) => PeerBody::ReadIndex { incarnation: number(input)?, question: number(input)? },
+        (None, _) => PeerBody::ReadIndexResponse {
             incarnation: number(input)?,
             question: number(input)?,
             index: prev.1,
             confirmed: input.arbitrary()?,
         },
-        (None, _) => {
-            let (read_sequence, sent_us, shield_us) = (number(input)?, number(input)?, number(input)?);
-            PeerBody::HeartbeatResponse { read_sequence, sent_us, shield_us }
-        }
     };
     Ok(PeerMessage { group: input.int_in_range(0..=2)?, term: number(input)?, body })
 }
@@ -199,9 +194,35 @@ fn records(input: &mut Unstructured<'_>, count: u32, group: u32, first: u64) -> 
     Ok(bytes)
 }
 
+fn heartbeats(input: &mut Unstructured<'_>, bytes: &mut Vec<u8>) -> Result<()> {
+    let mut groups = Vec::new();
+    for _ in 0..input.int_in_range(1..=4)? {
+        groups.push(Heartbeat {
+            group: input.int_in_range(0..=2)?,
+            term: number(input)?,
+            leader_commit: number(input)?,
+            read_sequence: number(input)?,
+        });
+    }
+    HeartbeatsRef { sent_us: number(input)?, groups: &groups }.append_frame(bytes);
+    Ok(())
+}
+
+fn heartbeat_answers(input: &mut Unstructured<'_>, bytes: &mut Vec<u8>) -> Result<()> {
+    let mut groups = Vec::new();
+    for _ in 0..input.int_in_range(1..=4)? {
+        let (group, term, read_sequence) = (input.int_in_range(0..=2)?, number(input)?, number(input)?);
+        groups.push(HeartbeatAnswer { group, term, read_sequence });
+    }
+    HeartbeatAnswersRef { sent_us: number(input)?, shield_us: number(input)?, groups: &groups }.append_frame(bytes);
+    Ok(())
+}
+
 fn peer_frame(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    match input.int_in_range(0..=9)? {
+    match input.int_in_range(0..=11)? {
+        10 => heartbeats(input, &mut bytes)?,
+        11 => heartbeat_answers(input, &mut bytes)?,
         0..=4 => drop(peer_message(input, None)?.append_frame(&mut bytes)),
         5..=7 => {
             let count = input.int_in_range(0..=3)?;

@@ -51,6 +51,7 @@ mutants! {
     AppendWithoutPrevCheck, "append-without-prev-check", "entries are taken whatever precedes them (Raft 5.3)";
     LateAppendTruncates, "late-append-truncates", "a late AppendEntries removes what it does not name (openraft #511)";
     ReadContextReused, "read-context-reused", "late heartbeat answers confirm a later read (etcd #20418)";
+    AnswerConfirmsAnyRound, "answer-confirms-any-round", "the answer to a gathered heartbeat confirms rounds that it was not sent for";
     ReadBeforeOwnCommit, "read-before-own-commit", "a new leader reads before it committed anything (etcd #7331)";
     ReadWithoutQuorum, "read-without-quorum", "a leader reads without asking anybody (thesis 6.4)";
     ReadBeforeApply, "read-before-apply", "a confirmed read does not wait for the apply (thesis 6.4)";

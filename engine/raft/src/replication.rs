@@ -112,6 +112,8 @@ impl RaftCore {
         if term < self.hard_state.current_term {
             return;
         }
+        let any_round = is_active(Mutant::AnswerConfirmsAnyRound);
+        let read_sequence = if any_round { leader.reads.closed_sequence } else { read_sequence };
         peer.heard_tick = now;
         peer.answered_heartbeat(now);
         if heard.sent_us > peer.heard.sent_us && heard.sent_us <= clock_us {

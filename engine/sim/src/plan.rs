@@ -168,6 +168,8 @@ pub(crate) struct Plan {
 
 const MILLISECOND_US: u64 = 1_000;
 const SECOND_US: u64 = 1_000_000;
+/// Groups of a plan with many: most of them sleep, and their heartbeats share frames.
+const MANY_GROUPS: u32 = 40;
 
 impl Plan {
     /// The plan of a seed.
@@ -176,7 +178,8 @@ impl Plan {
         let shards = if random.chance(700_000) { 1 } else { 2 };
         let groups = random.between(u64::from(shards), 4) as u32;
         let nodes = *random.pick(&[1, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 5, 5, 5]);
-        let mut plan = Self::calm(seed, nodes, shards, groups);
+        let many = Random::stream(seed, "groups").chance(40_000);
+        let mut plan = Self::calm(seed, nodes, shards, if many { MANY_GROUPS } else { groups });
         plan.wal = draw_wal(random);
         plan.waiting_max = *random.pick(&[6, 40, 1_000]);
         plan.peer_queue_bytes_max = *random.pick(&[64 << 10, 1 << 20]);

@@ -93,6 +93,8 @@ pub(crate) struct Group {
     changes: Vec<(Index, Membership)>,
     offsets: Vec<usize>,
     askers: Vec<Asker>,
+    /// Since its last whole tick nothing happened here, and nothing is under way that counts ticks besides the core.
+    settled: bool,
 }
 
 impl Group {
@@ -136,6 +138,7 @@ impl Group {
             changes: Vec::new(),
             offsets: Vec::new(),
             askers: Vec::new(),
+            settled: false,
         }
     }
 
@@ -192,17 +195,65 @@ impl Group {
 
     /// One tick of the core's logical clock.
     pub(crate) fn tick<D: Disk>(&mut self, io: &mut Io<D>) {
+        if self.settled {
+            self.core.tick();
+            return self.advance(Input::Nothing, io);
+        }
+        self.tick_questions(io);
         self.give_way_if_full(io);
         self.tick_transfer();
         self.hand_over_if_full(io);
-        let full = !self.is_leader() && !has_room_to_lead(io);
-        let alone_and_full = full && self.core.membership().members() == [self.core.config().id];
-        if !alone_and_full {
+        if !self.is_alone() || has_room_to_lead(io) {
             self.core.tick();
         }
         self.tick_snapshots(io);
         self.advance(Input::Nothing, io);
         self.tick_membership(io);
+        self.settled = self.has_nothing_under_way(io);
+    }
+
+    /// Whether this replica could only follow itself, and does not lead.
+    fn is_alone(&self) -> bool {
+        !self.is_leader() && self.core.membership().members() == [self.core.config().id]
+    }
+
+    /// Whether the core alone counts ticks for something.
+    fn has_nothing_under_way<D: Disk>(&self, io: &Io<D>) -> bool {
+        let full = self.refused_full || self.full_pause_ticks > 0;
+        let steady = matches!(self.core.role(), Role::Leader | Role::Follower) && !self.core.membership().is_joint();
+        let transfers = self.pending_transfer.is_some() || self.is_handing_over();
+        steady
+            && !full
+            && !transfers
+            && !self.is_alone()
+            && !self.questions.is_asking()
+            && self.after_flush.is_empty()
+            && self.drive.is_at_rest()
+            && self.are_snapshots_at_rest(io)
+    }
+
+    /// So many ticks from now on change nothing but counts, if nothing else happens.
+    pub(crate) fn quiet_ticks(&self) -> u32 {
+        if self.settled { self.core.quiet_ticks() } else { 0 }
+    }
+
+    /// Ticks passed of which it was said that they change nothing but counts.
+    pub(crate) fn sleep(&mut self, ticks: u32) {
+        self.core.skip_ticks(ticks);
+    }
+
+    /// Something happens: the next tick is one of all parts of this replica.
+    pub(crate) fn unsettle(&mut self) {
+        self.settled = false;
+    }
+
+    /// Whether a turn has something to do here.
+    pub(crate) fn wants_turn(&self) -> bool {
+        self.has_proposals()
+            || self.reads.len() > 0
+            || self.questions.want_turn()
+            || (self.machine.last_applied() < self.core.commit_index() && self.applying.is_none())
+            || self.snapshots.want_turn()
     }
 
     /// Nobody is elected who cannot write the first entry of the term: a full disk must not stop the node.

@@ -40,6 +40,7 @@ impl Group {
         self.core.observe_time(io.now_us);
         let mut ready = std::mem::take(&mut self.ready);
         self.core.ready(&mut ready);
+        self.settled &= matches!(input, Input::Nothing) && ready.has_only_messages();
 
         // Persist. All of it joins the open flush batch, in this order.
         if let Some(hard_state) = ready.hard_state {

@@ -76,6 +76,16 @@ impl Questions {
         !self.held.is_empty()
     }
 
+    /// Whether a question of this replica is on its way.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Whether a turn has something to do: a question to send, or a read round that another node waits for.
+    pub(crate) fn want_turn(&self) -> bool {
+        self.holds_any() || (self.asked.is_none() && self.reads.has(self.gathering()))
+    }
+
     /// Reads of the next question.
     fn gathering(&self) -> ReadContext {
         ReadContext { term: 0, sequence: self.question + 1 }

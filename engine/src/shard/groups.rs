@@ -1,26 +1,64 @@
-//! The replicas of one shard, by group.
+//! The replicas of one shard, by group, and which of them have something to do.
 //!
 //! Off the data path itself; every event for a group goes through here.
-//! Invariant: group `g` has its place at `g / shards` in the shard `g % shards`; a place is empty while the node holds no
-//! replica of the group.
+//!
+//! ```text
+//!   event --get_mut--> busy: looked at by the next turn, and by the next tick
+//!   heartbeat --whisper--> as it was, unless the replica says otherwise
+//!   tick --> those that are due; the others catch up on the ticks they slept through when something comes for them
+//! ```
+//!
+//! Invariants: group `g` has its place at `g / shards` in the shard `g % shards`; a place is empty while the node holds no
+//! replica of the group; a replica sleeps only through ticks of which it said that they change nothing but counts, so that
+//! nothing depends on whether it slept; places are visited in the order of their groups.
+//! What there is to do is the replica's business.
 
 use ringraft_raft::GroupId;
 
 use crate::group::Group;
 
+/// The place of one group.
+struct Place {
+    replica: Option<Box<Group>>,
+    /// The last tick the replica was told of.
+    ticked: u64,
+    /// The tick with which it has something to do, if nothing comes before.
+    due: u64,
+    /// It is in the list of those that the next turn looks at.
+    busy: bool,
+}
+
+impl Place {
+    const EMPTY: Self = Self { replica: None, ticked: 0, due: u64::MAX, busy: false };
+
+    /// The replica, at tick `now`.
+    fn awake(&mut self, now: u64) -> Option<&mut Group> {
+        let replica = self.replica.as_deref_mut()?;
+        if self.ticked < now {
+            replica.sleep((now - self.ticked) as u32);
+            self.ticked = now;
+        }
+        Some(replica)
+    }
+}
+
 /// Places for all groups of a shard.
 pub(crate) struct Groups {
     shard: u32,
     shards: u32,
-    places: Vec<Option<Box<Group>>>,
+    places: Vec<Place>,
+    /// Ticks so far.
+    now: u64,
+    /// Places that the next turn looks at.
+    busy: Vec<usize>,
 }
 
 impl Groups {
     /// Empty places for those of `groups` groups that belong to `shard` of `shards`.
     pub(crate) fn new(shard: u16, shards: u16, groups: u32) -> Self {
         let (shard, shards) = (u32::from(shard), u32::from(shards));
-        let places = (shard..groups).step_by(shards as usize).map(|_| None).collect();
-        Self { shard, shards, places }
+        let places = (shard..groups).step_by(shards as usize).map(|_| Place::EMPTY).collect();
+        Self { shard, shards, places, now: 0, busy: Vec::new() }
     }
 
     /// Where a group belongs here; `None`: to another shard, or there is no such group.
@@ -40,23 +78,97 @@ impl Groups {
         (0..self.places.len() as u32).map(move |place| GroupId(place * shards + shard))
     }
 
+    /// A replica to look at; it may not have been told of the last ticks.
     pub(crate) fn get(&self, group: GroupId) -> Option<&Group> {
-        self.places[self.place(group)?].as_deref()
+        self.places[self.place(group)?].replica.as_deref()
     }
 
+    /// A replica for which something came.
     pub(crate) fn get_mut(&mut self, group: GroupId) -> Option<&mut Group> {
         let place = self.place(group)?;
-        self.places[place].as_deref_mut()
+        self.wake(place)
     }
 
-    /// The replicas in the order of their groups.
+    fn wake(&mut self, place: usize) -> Option<&mut Group> {
+        let found = &mut self.places[place];
+        if found.replica.is_some() {
+            found.due = self.now + 1;
+            if !std::mem::replace(&mut found.busy, true) {
+                self.busy.push(place);
+            }
+        }
+        let replica = found.awake(self.now)?;
+        replica.unsettle();
+        Some(replica)
+    }
+
+    /// Gives a replica something that mostly changes nothing. Whether there is one.
+    pub(crate) fn whisper(&mut self, group: GroupId, take: impl FnOnce(&mut Group)) -> bool {
+        let Some(place) = self.place(group) else { return false };
+        let Some(replica) = self.places[place].awake(self.now) else { return false };
+        take(replica);
+        self.settle(place);
+        true
+    }
+
+    /// Finds out when a replica has to do something next.
+    fn settle(&mut self, place: usize) {
+        let found = &mut self.places[place];
+        let Some(replica) = &found.replica else { return };
+        found.due = self.now.saturating_add(u64::from(replica.quiet_ticks())).saturating_add(1);
+        if replica.wants_turn() && !std::mem::replace(&mut found.busy, true) {
+            self.busy.push(place);
+        }
+    }
+
+    /// A tick: whoever is due takes it.
+    pub(crate) fn tick(&mut self, mut tick: impl FnMut(&mut Group)) {
+        let before = self.now;
+        self.now += 1;
+        for place in 0..self.places.len() {
+            let found = &mut self.places[place];
+            if found.due > self.now {
+                continue;
+            }
+            if let Some(replica) = found.awake(before) {
+                tick(replica);
+                found.ticked = self.now;
+                self.settle(place);
+            }
+        }
+    }
+
+    /// A turn: whoever has something to do goes on with it, and is looked at again while it has.
+    pub(crate) fn turn(&mut self, mut go_on: impl FnMut(&mut Group)) {
+        let mut busy = std::mem::take(&mut self.busy);
+        busy.sort_unstable();
+        for place in busy.drain(..) {
+            let found = &mut self.places[place];
+            found.busy = false;
+            let Some(replica) = found.awake(self.now) else { continue };
+            if replica.wants_turn() {
+                replica.unsettle();
+                go_on(replica);
+            }
+            self.settle(place);
+        }
+        if self.busy.is_empty() {
+            self.busy = busy; // its memory
+        }
+    }
+
+    /// The replicas in the order of their groups, to look at.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Group> {
-        self.places.iter().flatten().map(AsRef::as_ref)
+        self.places.iter().filter_map(|place| place.replica.as_deref())
     }
 
-    /// The same, to be changed.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Group> {
-        self.places.iter_mut().flatten().map(AsMut::as_mut)
+    /// Something came for every replica.
+    pub(crate) fn for_each(&mut self, mut take: impl FnMut(&mut Group)) {
+        for place in 0..self.places.len() {
+            if let Some(replica) = self.wake(place) {
+                take(replica);
+            }
+        }
     }
 
     /// Puts a replica in its place.
@@ -65,11 +177,14 @@ impl Groups {
     /// When the group does not belong to this shard.
     pub(crate) fn insert(&mut self, group: Group) {
         let place = self.place(group.id()).expect("a group of this shard");
-        self.places[place] = Some(Box::new(group));
+        let found = &mut self.places[place];
+        (found.replica, found.ticked) = (Some(Box::new(group)), self.now);
+        let _: Option<&mut Group> = self.wake(place);
     }
 
     pub(crate) fn remove(&mut self, group: GroupId) -> Option<Box<Group>> {
         let place = self.place(group)?;
-        self.places[place].take()
+        self.places[place].due = u64::MAX;
+        self.places[place].replica.take()
     }
 }

@@ -11,6 +11,7 @@ pub mod board;
 pub mod clients;
 pub mod control;
 mod groups;
+mod heartbeats;
 pub mod inspect;
 pub mod io;
 pub mod peers;
@@ -182,26 +183,34 @@ impl<D: Disk> Shard<D> {
     /// should, since followers count by them for how long they vote for nobody.
     pub fn tick(&mut self) {
         self.ticks += 1;
-        for group in self.groups.iter_mut() {
-            group.tick_questions(&mut self.io);
-        }
         self.io.wal.tick(&mut self.io.disk);
         self.watch_disk();
+        let io = &mut self.io;
         if self.stalled {
-            return; // no heartbeats and no candidacy while our own flushes do not end
+            // No heartbeats and no candidacy while our own flushes do not end.
+            return self.groups.for_each(|group| group.tick_questions(io));
         }
         self.io.snapshots.refill(&self.settings.snapshots);
         self.unpin_log();
         self.remove_dropped();
-        let first_election = self.ticks == u64::from(self.settings.first_election_ticks);
-        let digest_due = self.ticks.is_multiple_of(u64::from(self.settings.digest_ticks.max(1)));
-        for group in self.groups.iter_mut() {
-            group.tick(&mut self.io);
-            if first_election && group.term() == 0 && preferred(&self.settings, group) {
+        let io = &mut self.io;
+        self.groups.tick(|group| group.tick(io));
+        if self.ticks == u64::from(self.settings.first_election_ticks) {
+            self.first_elections();
+        }
+        if self.ticks.is_multiple_of(u64::from(self.settings.digest_ticks.max(1))) {
+            self.groups.iter().filter(|group| group.is_leader()).for_each(|group| group.send_digest(&mut self.io));
+        }
+    }
+
+    /// Brand-new groups need not wait for a timeout.
+    fn first_elections(&mut self) {
+        for group in self.groups.ids() {
+            let is_ours = |group: &Group| group.term() == 0 && preferred(&self.settings, group);
+            if self.groups.get(group).is_some_and(is_ours)
+                && let Some(group) = self.groups.get_mut(group)
+            {
                 group.campaign(&mut self.io);
-            }
-            if digest_due && group.is_leader() {
-                group.send_digest(&mut self.io);
             }
         }
     }
@@ -229,9 +238,12 @@ impl<D: Disk> Shard<D> {
         let stalled = waited >= u64::from(self.settings.disk_stall_ticks) && !is_active(Mutant::StalledLeaderStays);
         if stalled && !self.stalled {
             self.io.counters.disk_stalls += 1;
-            for group in self.groups.iter_mut().filter(|group| group.is_leader()) {
-                group.give_up(&mut self.io);
-            }
+            let io = &mut self.io;
+            self.groups.for_each(|group| {
+                if group.is_leader() {
+                    group.give_up(io);
+                }
+            });
         }
         self.stalled = stalled;
     }
@@ -353,6 +365,8 @@ impl<D: Disk> Shard<D> {
                 let answer = wire::view_snapshot_answer(parsed.head).map_err(|error| error.to_string())?;
                 self.with_replica(GroupId(answer.group), |replica, io| replica.on_snapshot_answer(from, &answer, io))
             }
+            FrameKind::Heartbeats => self.on_heartbeats(from, parsed.head),
+            FrameKind::HeartbeatAnswers => self.on_heartbeat_answers(from, parsed.head),
             FrameKind::Report => self.on_report(from, parsed.head),
             FrameKind::TransferWish => self.on_transfer_wish(parsed.head),
             other => Err(format!("a peer may not send a frame of kind {other:?}")),
@@ -401,9 +415,7 @@ impl<D: Disk> Shard<D> {
     /// The link to `node` broke.
     pub fn peer_disconnected(&mut self, node: NodeId) {
         self.io.peers.disconnected(node);
-        for group in self.groups.iter_mut() {
-            group.unreachable(node, &mut self.io);
-        }
+        self.groups.for_each(|group| group.unreachable(node, &mut self.io));
     }
 
     /// A disk operation ended.
@@ -448,21 +460,21 @@ impl<D: Disk> Shard<D> {
         self.io.counters.turns += 1;
         self.io.more_work = false;
         while let Some(node) = self.io.peers.next_lost() {
-            for group in self.groups.iter_mut() {
-                group.unreachable(node, &mut self.io);
-            }
+            self.groups.for_each(|group| group.unreachable(node, &mut self.io));
         }
         // Batch by idleness: while as many flushes as allowed are in flight, requests gather.
         let may_propose = self.io.wal.can_submit();
-        for group in self.groups.iter_mut() {
+        let io = &mut self.io;
+        self.groups.turn(|group| {
             if may_propose && group.has_proposals() {
-                group.propose(&mut self.io);
+                group.propose(io);
             }
-            group.confirm_reads(&mut self.io);
-            group.ask_leader(&mut self.io);
-            group.continue_apply(&mut self.io);
-            group.continue_snapshots(&mut self.io);
-        }
+            group.confirm_reads(io);
+            group.ask_leader(io);
+            group.continue_apply(io);
+            group.continue_snapshots(io);
+        });
+        self.io.peers.end_turn();
         if let Err(error) = self.io.wal.submit(&mut self.io.disk) {
             self.io.fail(Fatal::Wal(error.to_string()));
         }
@@ -492,9 +504,7 @@ impl<D: Disk> Shard<D> {
     /// Refuses new requests from now on and hands leadership over.
     pub fn begin_stop(&mut self) {
         if !std::mem::replace(&mut self.stopping, true) {
-            for group in self.groups.iter_mut() {
-                group.hand_over(&mut self.io);
-            }
+            self.groups.for_each(|group| group.hand_over(&mut self.io));
         }
     }
 

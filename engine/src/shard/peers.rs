@@ -9,6 +9,7 @@ use ringraft_net::link::Outgoing;
 use ringraft_net::wire;
 use ringraft_raft::{GroupId, Message, NodeId};
 
+use super::heartbeats::Gathered;
 use crate::convert;
 
 #[derive(Debug)]
@@ -17,6 +18,7 @@ struct Peer {
     connected: bool,
     dirty: bool,
     outgoing: Outgoing,
+    gathered: Gathered,
 }
 
 /// All peers of a shard.
@@ -39,7 +41,8 @@ impl Peers {
 
     fn add(&mut self, node: NodeId) {
         let outgoing = Outgoing::new(self.queue_bytes_max);
-        self.peers.push(Peer { node, connected: false, dirty: false, outgoing });
+        let gathered = Gathered::default();
+        self.peers.push(Peer { node, connected: false, dirty: false, outgoing, gathered });
     }
 
     /// Links to exactly `nodes` from now on; returns those there is none to any more.
@@ -90,6 +93,7 @@ impl Peers {
             peer.connected = false;
             peer.dirty = false;
             peer.outgoing.disconnected();
+            peer.gathered.clear();
         }
     }
 
@@ -115,11 +119,20 @@ impl Peers {
         self.peers.iter().map(|peer| peer.outgoing.bytes()).max().unwrap_or(0)
     }
 
-    /// Queues a message without entries.
+    /// Queues a message without entries. Heartbeats and their answers wait for [`Peers::end_turn`].
     pub(crate) fn send(&mut self, to: NodeId, group: GroupId, message: &Message) {
-        self.push(to, |out| {
-            convert::to_wire(group, message).append_frame(out);
-        });
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == to && peer.connected) else { return };
+        peer.dirty |= match convert::to_wire(group, message) {
+            Some(message) => peer.outgoing.push(|out| _ = message.append_frame(out)),
+            None => peer.gathered.take(group, message, &mut peer.outgoing),
+        };
+    }
+
+    /// Queues the heartbeats that gathered in this turn, and the answers.
+    pub(crate) fn end_turn(&mut self) {
+        for peer in &mut self.peers {
+            peer.dirty |= peer.gathered.flush(&mut peer.outgoing);
+        }
     }
 
     /// Queues a message that is none of the core's.
@@ -140,7 +153,8 @@ impl Peers {
     ) -> bool {
         let mut complete = true;
         self.push(to, |out| {
-            let mut frame = wire::begin_append(out, &convert::to_wire(group, message));
+            let Some(head) = convert::to_wire(group, message) else { return };
+            let mut frame = wire::begin_append(out, &head);
             complete = write_records(frame.bytes());
             if complete {
                 frame.finish();

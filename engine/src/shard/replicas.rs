@@ -17,6 +17,7 @@ use ringraft_wal::{Beginning, Disk, RecoveredGroup, SnapshotName, WalError};
 use super::Shard;
 use super::io::Fatal;
 use super::restore::make_group;
+use crate::group::Group;
 use crate::group::membership::plan::Target;
 use crate::group::snapshots::Snapshots;
 
@@ -73,8 +74,11 @@ pub(super) struct Dropped {
 impl<D: Disk> Shard<D> {
     /// Tells the replica of a group, if there is one, which members the group is to have.
     pub fn set_target(&mut self, group: u32, target: Target) {
-        if let Some(group) = self.groups.get_mut(GroupId(group)) {
-            group.set_target(target);
+        let is_news = |replica: &Group| replica.target() != Some(&target);
+        if self.groups.get(GroupId(group)).is_some_and(is_news)
+            && let Some(replica) = self.groups.get_mut(GroupId(group))
+        {
+            replica.set_target(target);
         }
     }
 
@@ -84,9 +88,7 @@ impl<D: Disk> Shard<D> {
         peers.sort_unstable();
         peers.dedup();
         for gone in self.io.peers.set(&peers) {
-            for group in self.groups.iter_mut() {
-                group.unreachable(gone, &mut self.io);
-            }
+            self.groups.for_each(|group| group.unreachable(gone, &mut self.io));
         }
     }
 
@@ -138,7 +140,7 @@ impl<D: Disk> Shard<D> {
     /// There is none, it may be needed, or cannot be given up now.
     pub fn drop_replica(&mut self, group: u32, proof: EntryId) -> Result<(), ReplicaError> {
         let id = GroupId(group);
-        let replica = self.groups.get(id).ok_or(ReplicaError::Absent(group))?;
+        let replica = self.groups.get_mut(id).ok_or(ReplicaError::Absent(group))?;
         if replica.is_in_use() {
             return Err(ReplicaError::InUse(group));
         }

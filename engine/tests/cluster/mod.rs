@@ -126,12 +126,28 @@ impl Cluster {
 
     /// `count` nodes, the first `founders` of which have every group at the beginning.
     pub(crate) fn founded(count: u64, founders: u64, snapshots: SnapshotSettings) -> Self {
-        let start_one = |node| {
+        Self::of((1..=count).map(|node| {
             let initial = settings(node, founders).initial;
-            let settings = ShardSettings { snapshots, initial, ..settings(node, count) };
-            start_with(settings, MemDisk::new(&wal_config(node), 3))
+            ShardSettings { snapshots, initial, ..settings(node, count) }
+        }))
+    }
+
+    /// `count` nodes that all hold `groups` groups.
+    pub(crate) fn with_groups(count: u64, groups: u32) -> Self {
+        Self::of((1..=count).map(|node| {
+            let few = settings(node, count);
+            let addressed = few.topology.nodes().iter().map(|node| (node.id, node.addresses.clone()));
+            let topology = Arc::new(Topology::initial(addressed, groups, 1, 64).expect("a topology"));
+            ShardSettings { groups, initial: vec![few.initial[0].clone(); groups as usize], topology, ..few }
+        }))
+    }
+
+    fn of(settings: impl Iterator<Item = ShardSettings>) -> Self {
+        let start_one = |settings: ShardSettings| {
+            let disk = MemDisk::new(&wal_config(settings.node.0), 3);
+            start_with(settings, disk)
         };
-        let nodes = (1..=count).map(start_one).collect();
+        let nodes = settings.map(start_one).collect();
         let mut cluster = Self {
             nodes,
             replies: BTreeMap::new(),

@@ -4,6 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use ringraft_net::frame::HEADER_BYTES;
 use ringraft_net::limits::Limits;
 use ringraft_net::wire;
 
@@ -32,9 +33,30 @@ fn reply(bytes: &[u8]) {
     assert_eq!(wire::view_reply(&again).expect("what was read can be written").to_owned_reply(), owned);
 }
 
+fn heartbeats(bytes: &[u8]) {
+    let Ok(view) = wire::view_heartbeats(bytes) else { return };
+    let groups: Vec<_> = view.heartbeats().collect();
+    assert!((1..=wire::HEARTBEATS_MAX).contains(&groups.len()));
+    let mut again = Vec::new();
+    wire::HeartbeatsRef { sent_us: view.sent_us.to_native(), groups: &groups }.append_frame(&mut again);
+    let second = wire::view_heartbeats(&again[HEADER_BYTES..]).expect("what was read can be written");
+    assert!(second.heartbeats().eq(groups));
+}
+
+fn heartbeat_answers(bytes: &[u8]) {
+    let Ok(view) = wire::view_heartbeat_answers(bytes) else { return };
+    let groups: Vec<_> = view.answers().collect();
+    assert!((1..=wire::HEARTBEATS_MAX).contains(&groups.len()));
+    let (sent_us, shield_us) = (view.sent_us.to_native(), view.shield_us.to_native());
+    let mut again = Vec::new();
+    wire::HeartbeatAnswersRef { sent_us, shield_us, groups: &groups }.append_frame(&mut again);
+    let second = wire::view_heartbeat_answers(&again[HEADER_BYTES..]).expect("what was read can be written");
+    assert!(second.answers().eq(groups));
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((which, bytes)) = data.split_first() else { return };
-    match which % 9 {
+    match which % 11 {
         0 => request(bytes),
         1 => reply(bytes),
         2 => {
@@ -49,6 +71,8 @@ fuzz_target!(|data: &[u8]| {
         5 => drop(wire::view_welcome(bytes)),
         6 => drop(wire::view_refused(bytes)),
         7 => drop(wire::view_admin_request(bytes)),
+        8 => heartbeats(bytes),
+        9 => heartbeat_answers(bytes),
         _ => drop(wire::view_admin_reply(bytes)),
     }
 });

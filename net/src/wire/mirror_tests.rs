@@ -125,6 +125,8 @@ proptest! {
         let _ = view_refused(&bytes);
         let _ = view_peer_message(&bytes);
         let _ = view_digest(&bytes);
+        let _ = view_heartbeats(&bytes).map(|view| view.heartbeats().count());
+        let _ = view_heartbeat_answers(&bytes).map(|view| view.answers().count());
     }
 
     #[test]

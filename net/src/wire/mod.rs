@@ -18,11 +18,14 @@
 //! | `SnapshotAnswer` | archive, 28 bytes | | [`view_snapshot_answer`] | [`SnapshotAnswer::append_frame`] |
 //! | `Report` | archive | | [`view_report`] | [`Report::append_frame`] |
 //! | `TransferWish` | archive, 12 bytes | | [`view_transfer_wish`] | [`TransferWish::append_frame`] |
+//! | `Heartbeats` | archive | | [`view_heartbeats`] | [`HeartbeatsRef::append_frame`] |
+//! | `HeartbeatAnswers` | archive | | [`view_heartbeat_answers`] | [`HeartbeatAnswersRef::append_frame`] |
 //!
 //! Invariant: archived bytes are reached through `archive` only, and always checked.
 
 mod admin;
 mod archive;
+mod heartbeat;
 #[cfg(test)]
 mod mirror_tests;
 mod peer;
@@ -33,6 +36,11 @@ mod session;
 
 pub use admin::{AdminRefusal, AdminReply, AdminRequest, view_admin_reply, view_admin_request};
 pub use archive::WireError;
+pub use heartbeat::{
+    ArchivedHeartbeatAnswers, ArchivedHeartbeats, HEARTBEAT_ANSWER_BYTES, HEARTBEAT_BYTES, HEARTBEATS_MAX, Heartbeat,
+    HeartbeatAnswer, HeartbeatAnswers, HeartbeatAnswersRef, Heartbeats, HeartbeatsRef, view_heartbeat_answers,
+    view_heartbeats,
+};
 pub use peer::{
     DIGEST_BYTES, Digest, PEER_MESSAGE_BYTES, PeerBody, PeerMessage, SNAPSHOT_ANSWER_BYTES, SNAPSHOT_PIECE_BYTES,
     SnapshotAnswer, SnapshotPiece, begin_append, begin_snapshot_piece, view_digest, view_peer_message,

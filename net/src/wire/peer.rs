@@ -8,7 +8,7 @@
 //! Invariants: encoding appends to the caller's buffer and allocates nothing else; several frames may follow each other in
 //! one buffer.
 //!
-//! It does not know the consensus core: the engine converts.
+//! Heartbeats are in `heartbeat.rs`. It does not know the consensus core: the engine converts.
 
 use super::archive::{self, WireError};
 use crate::frame::{self, FrameKind, FrameWriter};
@@ -81,24 +81,6 @@ pub enum PeerBody {
         conflict_first_index: u64,
         /// The follower's last index.
         last_index: u64,
-    },
-    /// The leader lives; also one round of ReadIndex.
-    Heartbeat {
-        /// Commit index, not above what the follower is known to hold.
-        leader_commit: u64,
-        /// The latest read round that was open.
-        read_sequence: u64,
-        /// The leader's clock in microseconds, 0 = it has none.
-        sent_us: u64,
-    },
-    /// Answer to `Heartbeat`.
-    HeartbeatResponse {
-        /// The sequence of the heartbeat, 0 when it was of a past term.
-        read_sequence: u64,
-        /// The time in the heartbeat, 0 when it was of a past term.
-        sent_us: u64,
-        /// So long, by its own clock, the follower votes for nobody since it heard the heartbeat.
-        shield_us: u64,
     },
     /// The leader wants the receiver to campaign at once (thesis 3.10).
     TimeoutNow,

@@ -4,12 +4,14 @@
 //! An acknowledgement names entries that are durable, a vote is durable before it is given or asked for, and nothing is
 //! said in a term that is not. Read from the very frames that go out.
 
+use std::fmt::Debug;
+
 use ringraft_engine::shard::Shard;
 use ringraft_engine::shard::inspect::GroupView;
-use ringraft_net::frame::{self, FrameKind};
+use ringraft_net::frame::{self, Frame, FrameKind};
 use ringraft_net::limits::Limits;
 use ringraft_net::wire::{self, PeerBody, PeerMessage};
-use ringraft_raft::NodeId;
+use ringraft_raft::{NodeId, Term};
 
 use super::{Replica, Violation};
 use crate::disk::SimDisk;
@@ -20,15 +22,41 @@ pub(crate) fn check(node: usize, peer: usize, bytes: &[u8], machine: &Shard<SimD
     let mut start = 0;
     while let Ok(Some(parsed)) = frame::parse(&bytes[start..], &Limits::PEER) {
         start += parsed.total_bytes;
-        if !matches!(parsed.kind, FrameKind::Raft | FrameKind::Append) {
-            continue;
+        match parsed.kind {
+            FrameKind::Raft | FrameKind::Append => {
+                let Ok(message) = wire::view_peer_message(parsed.head) else { continue };
+                let Some(view) = machine.group_views().find(|view| view.group == message.group) else { continue };
+                if !is_kept(node, peer, &message, &view) {
+                    return Err(broken(node, peer, &view, &message));
+                }
+            }
+            FrameKind::Heartbeats | FrameKind::HeartbeatAnswers => check_terms(node, peer, &parsed, machine)?,
+            _ => {}
         }
-        let Ok(message) = wire::view_peer_message(parsed.head) else { continue };
-        let Some(view) = machine.group_views().find(|view| view.group == message.group) else { continue };
-        if !is_kept(node, peer, &message, &view) {
-            let replica = Replica { node, group: view.group };
-            let seen = format!("{replica} sends {message:?} to node {} with {view:?}", peer + 1);
-            return Err(Violation::new("promises stand on the disk", seen));
+    }
+    Ok(())
+}
+
+fn broken(node: usize, peer: usize, view: &GroupView, said: &dyn Debug) -> Violation {
+    let replica = Replica { node, group: view.group };
+    let seen = format!("{replica} sends {said:?} to node {} with {view:?}", peer + 1);
+    Violation::new("promises stand on the disk", seen)
+}
+
+/// Heartbeats and their answers promise nothing but their terms.
+fn check_terms(node: usize, peer: usize, parsed: &Frame<'_>, machine: &Shard<SimDisk>) -> Checked {
+    let terms: Vec<(u32, Term)> = match parsed.kind {
+        FrameKind::Heartbeats => wire::view_heartbeats(parsed.head)
+            .map(|view| view.heartbeats().map(|heartbeat| (heartbeat.group, heartbeat.term)).collect()),
+        _ => wire::view_heartbeat_answers(parsed.head)
+            .map(|view| view.answers().map(|answer| (answer.group, answer.term)).collect()),
+    }
+    .unwrap_or_default();
+    for view in machine.group_views() {
+        let said =
+            terms.iter().find(|(group, term)| *group == view.group && *term > view.durable_hard_state.current_term);
+        if let Some((_, term)) = said {
+            return Err(broken(node, peer, &view, &format_args!("{:?} of term {term}", parsed.kind)));
         }
     }
     Ok(())
@@ -51,8 +79,6 @@ fn is_kept(node: usize, peer: usize, message: &PeerMessage, view: &GroupView) ->
         PeerBody::RequestVoteResponse { granted: false }
         | PeerBody::AppendRejected { .. }
         | PeerBody::AppendEntries { .. }
-        | PeerBody::Heartbeat { .. }
-        | PeerBody::HeartbeatResponse { .. }
         | PeerBody::TimeoutNow => term_is_durable,
         PeerBody::PreVote { .. } | PeerBody::PreVoteResponse { .. } => true,
         PeerBody::ReadIndex { .. } | PeerBody::ReadIndexResponse { .. } => true,

@@ -61,6 +61,11 @@ pub(crate) struct Drive {
 }
 
 impl Drive {
+    /// Whether the next tick would find nothing to do, if nothing happens until then.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        matches!(self.stage, Stage::Idle | Stage::Settled)
+    }
+
     /// A leadership begins or ends.
     pub(crate) fn reset(&mut self) {
         (self.stage, self.handovers) = (Stage::Idle, 0);
@@ -71,6 +76,11 @@ impl Group {
     /// The members this group is to have; every replica is told, the leader acts.
     pub(crate) fn set_target(&mut self, target: Target) {
         self.drive.target = Some(target);
+    }
+
+    /// What it was told last.
+    pub(crate) fn target(&self) -> Option<&Target> {
+        self.drive.target.as_ref()
     }
 
     /// A tick: links and streams follow the members, and a leader makes the next step to the target.

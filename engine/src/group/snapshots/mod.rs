@@ -151,6 +151,11 @@ impl Snapshots {
         self.log_bytes += bytes as u64;
     }
 
+    /// Whether a turn may have something to do.
+    pub(crate) fn want_turn(&self) -> bool {
+        self.taking.is_some() || !self.sending.is_empty()
+    }
+
     fn is_due(&self, state_bytes: u64) -> bool {
         let settings = &self.settings;
         let worth = settings.log_bytes.max(state_bytes.saturating_mul(u64::from(settings.state_percent)) / 100);
@@ -201,6 +206,14 @@ impl Group {
         if self.snapshots.pause_ticks == 0 && self.snapshots.is_due(self.machine.bytes()) {
             self.begin_taking(io);
         }
+    }
+
+    /// Whether the next tick would find nothing to do, if nothing happens until then.
+    pub(super) fn are_snapshots_at_rest<D: Disk>(&self, io: &Io<D>) -> bool {
+        let snapshots = &self.snapshots;
+        let under_way = snapshots.want_turn() || snapshots.receiving.is_some() || snapshots.installing.is_some();
+        let counted = snapshots.pause_ticks > 0 || !snapshots.waiting.is_empty();
+        !under_way && !counted && !snapshots.is_due(self.machine.bytes()) && self.old_snapshot(io).is_none()
     }
 
     /// Goes on with what the budget of this tick admits.
@@ -255,11 +268,16 @@ impl Group {
         }
     }
 
-    /// Removes files that no mark names any more.
-    fn remove_old_snapshots<D: Disk>(&mut self, io: &mut Io<D>) {
+    /// The place of a file that no mark names any more.
+    fn old_snapshot<D: Disk>(&self, io: &Io<D>) -> Option<usize> {
         let marks = io.wal.snapshot_marks(self.id.0);
         let old = |index: &u64| marks.iter().all(|mark| mark.index != *index);
-        let Some(place) = self.snapshots.files.iter().position(old) else { return };
+        self.snapshots.files.iter().position(old)
+    }
+
+    /// Removes files that no mark names any more.
+    fn remove_old_snapshots<D: Disk>(&mut self, io: &mut Io<D>) {
+        let Some(place) = self.old_snapshot(io) else { return };
         let index = self.snapshots.files[place];
         let in_use = self.snapshots.sending.iter().any(|sending| sending.index() == index)
             || self.snapshots.taking.as_ref().is_some_and(|taking| taking.name().index == index)

@@ -66,6 +66,8 @@ const EXAMPLES: &str = "Examples:
       a cluster that is already running; the report as one JSON object
   ringraft bench --grow --rate 5000
       what clients notice while three nodes become seven and three again, and a wiped one is replaced
+  ringraft bench --idle --groups 1000 --duration 20s
+      what 1,000 groups cost that nobody uses, and how soon they have leaders after a restart
 
 Latency runs from the moment an operation was meant to start, so that a stall shows in every operation it delayed.
 bench/METHODOLOGY.md says what the figures mean and what they do not say.";

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -16,10 +16,10 @@ use ringraft_tools::local_cluster::{Lifetime, LocalCluster, Shape};
 use tempfile::TempDir;
 
 use super::course::{self, Course};
-use super::{Outcome, doctor, interrupt};
+use super::{Outcome, doctor, idle, interrupt};
 
-const START_PATIENCE: Duration = Duration::from_secs(30);
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const START_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Loads a cluster, by default a temporary one of three nodes on this machine, and reports throughput and latency.
 /// Exit code 0 only if every operation succeeded.
@@ -48,6 +48,10 @@ pub(crate) struct Bench {
     /// operations and latency of each step
     #[arg(long, help_heading = "Local cluster", conflicts_with_all = ["endpoints", "closed", "etcd", "redis", "grow"])]
     outage: bool,
+    /// Asks nothing of the temporary cluster: processor time of its idle groups, and how soon all of them have a leader
+    /// after its first start and after a restart of all nodes
+    #[arg(long, help_heading = "Local cluster", conflicts_with_all = ["endpoints", "closed", "etcd", "redis", "grow", "outage"])]
+    idle: bool,
     /// Further arguments of each of its nodes, behind `--`
     #[arg(last = true, value_name = "NODE ARGUMENTS")]
     node_arguments: Vec<String>,
@@ -59,6 +63,13 @@ pub(crate) fn run(arguments: &Bench) -> Result<Outcome> {
     if let Some((_, course)) = courses.into_iter().find(|(is_asked, _)| *is_asked) {
         let mut local = LocalRun::start(arguments)?;
         let good = course::run(course, &arguments.bench, &mut local.cluster, &stop);
+        local.stop()?;
+        return good.map(Outcome::of);
+    }
+    if arguments.idle {
+        let started = Instant::now();
+        let mut local = LocalRun::start(arguments)?;
+        let good = idle::run(&arguments.bench, &mut local.cluster, started, &stop);
         local.stop()?;
         return good.map(Outcome::of);
     }
@@ -122,7 +133,7 @@ fn with_local_cluster(arguments: &Bench, stop: &AtomicBool) -> Result<Report> {
     report.with_context(|| format!("the run gave no report{ended}"))
 }
 
-fn servers(cluster: &mut LocalCluster) -> Vec<ServerProcess> {
+pub(super) fn servers(cluster: &mut LocalCluster) -> Vec<ServerProcess> {
     let ids: Vec<u64> = cluster.file().nodes.iter().map(|node| node.id).collect();
     ids.into_iter().filter_map(|node| cluster.running_pid(node).map(|pid| ServerProcess { pid, node })).collect()
 }

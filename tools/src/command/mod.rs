@@ -12,6 +12,7 @@ mod course;
 mod delete;
 mod doctor;
 mod get;
+mod idle;
 mod interrupt;
 mod join;
 mod matrix;

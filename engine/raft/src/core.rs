@@ -90,6 +90,7 @@ pub(crate) struct Leader {
     pub(crate) peers: Vec<Progress>,
     /// Index of its no-op: only from here on commits are counted (Raft 5.4.2).
     pub(crate) first_index_of_term: Index,
+    /// Ticks since heartbeats were sent, or since the tick before at which those of all groups are due.
     pub(crate) heartbeat_elapsed: u32,
     pub(crate) heartbeat_due: bool,
     pub(crate) reads: ReadRounds,

@@ -120,7 +120,7 @@ impl RaftCore {
         self.role = RoleState::Leader(Box::new(Leader {
             peers,
             first_index_of_term: noop.index,
-            heartbeat_elapsed: 0,
+            heartbeat_elapsed: self.heartbeat_phase(),
             heartbeat_due: false,
             reads: ReadRounds::default(),
             transfer: None,

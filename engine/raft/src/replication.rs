@@ -49,14 +49,20 @@ impl RaftCore {
         self.tick_transfer();
     }
 
+    /// Ticks since heartbeats were due by the count of ticks alone: due at its multiples, those of many groups coincide.
+    pub(crate) fn heartbeat_phase(&self) -> u32 {
+        (self.now % u64::from(self.config.heartbeat_ticks)) as u32
+    }
+
     /// Heartbeats that are due, and whatever the windows of the followers take.
     pub(crate) fn send_to_peers(&mut self) {
         let (term, clock_us) = (self.hard_state.current_term, self.lease_clock_us(self.observed_us));
+        let phase = self.heartbeat_phase();
         let RoleState::Leader(leader) = &mut self.role else { return };
         let messages = &mut self.outbox.messages;
         if leader.heartbeat_due {
             leader.heartbeat_due = false;
-            leader.heartbeat_elapsed = 0;
+            leader.heartbeat_elapsed = phase;
             let (read_sequence, sent_us) = (leader.reads.closed_sequence, clock_us);
             for peer in &leader.peers {
                 let leader_commit = self.commit_index.min(peer.match_index);

@@ -230,6 +230,8 @@ impl Group {
             && self.after_flush.is_empty()
             && self.drive.is_at_rest()
             && self.are_snapshots_at_rest(io)
+            && self.serving
+            && !self.has_work()
     }
 
     /// So many ticks from now on change nothing but counts, if nothing else happens.
@@ -249,6 +251,10 @@ impl Group {
 
     /// Whether a turn has something to do here.
     pub(crate) fn wants_turn(&self) -> bool {
+        !self.settled && self.has_work()
+    }
+
+    fn has_work(&self) -> bool {
         self.has_proposals()
             || self.reads.len() > 0
             || self.questions.want_turn()

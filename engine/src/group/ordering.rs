@@ -38,9 +38,13 @@ impl Group {
             self.persist_membership(membership, io);
         }
         self.core.observe_time(io.now_us);
+        self.core.ready(&mut self.ready);
+        let says_little = self.ready.has_only_messages() && self.ready.after_flush.is_empty();
+        self.settled &= says_little && matches!(input, Input::Nothing);
+        if self.settled {
+            return self.send_messages(io); // nothing else is under way
+        }
         let mut ready = std::mem::take(&mut self.ready);
-        self.core.ready(&mut ready);
-        self.settled &= matches!(input, Input::Nothing) && ready.has_only_messages();
 
         // Persist. All of it joins the open flush batch, in this order.
         if let Some(hard_state) = ready.hard_state {
@@ -88,6 +92,13 @@ impl Group {
         self.ready = ready;
         if let Some(membership) = due {
             self.advance(Input::Membership(&membership), io); // asked for again with the next tick, not before
+        }
+    }
+
+    fn send_messages<D: Disk>(&mut self, io: &mut Io<D>) {
+        for place in 0..self.ready.messages.len() {
+            let (to, message) = self.ready.messages[place];
+            self.send(to, message, io);
         }
     }
 

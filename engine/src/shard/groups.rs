@@ -157,6 +157,11 @@ impl Groups {
         }
     }
 
+    /// Ticks since their number was last a multiple of `period`.
+    pub(crate) fn ticks_since(&self, period: u32) -> u32 {
+        (self.now % u64::from(period)) as u32
+    }
+
     /// The replicas in the order of their groups, to look at.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Group> {
         self.places.iter().filter_map(|place| place.replica.as_deref())

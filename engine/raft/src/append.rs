@@ -60,6 +60,9 @@ impl RaftCore {
                 self.log.push(*entry);
             }
             for (index, membership) in changes.iter().filter(|(index, _)| *index >= first_new) {
+                if is_active(Mutant::TruncatedMembersStay) {
+                    self.memberships.truncate(*index);
+                }
                 self.memberships.push(*index, membership.clone());
             }
         }
@@ -90,7 +93,9 @@ impl RaftCore {
         }
         assert!(index > self.commit_index, "committed entries are never truncated: {index}");
         self.log.truncate(index);
-        self.memberships.truncate(index);
+        if !is_active(Mutant::TruncatedMembersStay) {
+            self.memberships.truncate(index);
+        }
         self.durable_index = self.durable_index.min(index - 1);
         if self.outbox.noop.is_some_and(|noop| noop.index >= index) {
             self.outbox.noop = None; // it never reached the host

@@ -18,6 +18,7 @@ use crate::{
     ids::{EntryId, NodeId},
     membership::Membership,
     message::EntryMeta,
+    mutants::{Mutant, is_active},
     progress::Progress,
     ready::ChangeError,
 };
@@ -37,10 +38,11 @@ impl RaftCore {
             return Err(ChangeError::NotLeader { leader: None });
         }
         let own_committed = self.commit_index >= leader.first_index_of_term;
-        if noop_waits || !own_committed || self.memberships.last_index() > self.commit_index {
+        let pending = self.memberships.last_index() > self.commit_index && !is_active(Mutant::SecondChange);
+        if noop_waits || !own_committed || pending {
             return Err(ChangeError::Pending);
         }
-        if !self.membership().may_become(&membership) {
+        if !self.memberships.current().may_become(&membership) {
             return Err(ChangeError::NotAllowed);
         }
         let id = self.log.push(EntryMeta { term: self.hard_state.current_term, length });
@@ -65,7 +67,11 @@ impl RaftCore {
     pub(crate) fn follow_membership(&mut self) {
         let (id, now, next_index) = (self.config.id, self.now, self.log.last().index);
         let RoleState::Leader(leader) = &mut self.role else { return };
-        let membership = self.memberships.current();
+        let membership = if is_active(Mutant::MembersWhenCommitted) {
+            self.memberships.at(self.commit_index)
+        } else {
+            self.memberships.current()
+        };
         leader.peers.retain(|peer| membership.contains(peer.id));
         for member in membership.members() {
             if member != id && leader.peers.iter().all(|peer| peer.id != member) {
@@ -83,7 +89,7 @@ impl RaftCore {
         let index = self.memberships.last_index();
         let RoleState::Leader(leader) = &mut self.role else { return };
         let due = self.memberships.current().is_joint()
-            && index <= self.commit_index
+            && (index <= self.commit_index || is_active(Mutant::SecondChange))
             && self.commit_index >= leader.first_index_of_term
             && leader.left_joint != index.max(1);
         if due {
@@ -95,7 +101,7 @@ impl RaftCore {
     /// A leader that is no voter of a committed configuration leads no longer (Raft 6).
     pub(crate) fn leave_if_removed(&mut self) {
         let committed = self.memberships.last_index() <= self.commit_index;
-        if committed && !self.membership().is_voter(self.config.id) {
+        if committed && !self.membership().is_voter(self.config.id) && !is_active(Mutant::RemovedLeaderCounts) {
             self.become_follower(self.hard_state.current_term, None);
         }
     }

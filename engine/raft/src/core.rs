@@ -21,6 +21,7 @@ use crate::{
     log::LogTerms,
     membership::{Membership, Memberships},
     message::{AppendResult, EntryMeta, HardState, IncomingEntries, Message},
+    mutants::{Mutant, is_active},
     prng::Prng,
     progress::Progress,
     read_index::ReadRounds,
@@ -409,6 +410,9 @@ impl RaftCore {
     /// The members: the last configuration of the log, committed or not.
     #[must_use]
     pub fn membership(&self) -> &Membership {
+        if is_active(Mutant::MembersWhenCommitted) {
+            return self.memberships.at(self.commit_index);
+        }
         self.memberships.current()
     }
 

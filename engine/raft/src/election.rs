@@ -20,6 +20,7 @@
 use crate::{
     core::{Follower, Leader, NOOP_LENGTH, RaftCore, RoleState, Tally},
     ids::{EntryId, NodeId, Term},
+    membership::Membership,
     message::{EntryMeta, HardState, Message},
     mutants::{Mutant, is_active},
     progress::Progress,
@@ -84,7 +85,7 @@ impl RaftCore {
     /// Whether the log holds everything that this replica ever acknowledged: an entry that is committed has a place in the
     /// order of logs, and a log that is not below it holds it.
     fn may_vote(&self) -> bool {
-        self.log.last() >= self.votes_from
+        self.log.last() >= self.votes_from || is_active(Mutant::ForgetfulVotes)
     }
 
     /// Whether this node is a voter, or was one before a change that is not known to be committed: it may be the only one
@@ -231,7 +232,10 @@ impl RaftCore {
     pub(crate) fn count_votes(&mut self) {
         let (RoleState::PreCandidate(tally) | RoleState::Candidate(tally)) = &self.role else { return };
         let voted = |node, answer| tally.contains(&(node, answer));
-        let won = self.membership().has_quorum(|node| voted(node, true));
+        let mut won = self.membership().has_quorum(|node| voted(node, true));
+        if is_active(Mutant::JointVotesByOutgoing) && self.membership().is_joint() {
+            won = Membership::new(self.membership().outgoing().to_vec()).has_quorum(|node| voted(node, true));
+        }
         let lost = !self.membership().has_quorum(|node| !voted(node, false));
         let is_candidate = matches!(self.role, RoleState::Candidate(_));
         if lost || (won && !is_candidate && self.hears_leader()) {

@@ -165,6 +165,18 @@ impl Memberships {
         self.changes.last().map_or(0, |(index, _)| *index)
     }
 
+    /// The configuration at the base of the log.
+    #[must_use]
+    pub fn base(&self) -> &Membership {
+        &self.base
+    }
+
+    /// The configurations that entries behind the base bring, in order.
+    #[must_use]
+    pub fn changes(&self) -> &[(Index, Membership)] {
+        &self.changes
+    }
+
     /// The entries from `from` on are gone.
     pub(crate) fn truncate(&mut self, from: Index) {
         let kept = self.changes.partition_point(|(index, _)| *index < from);

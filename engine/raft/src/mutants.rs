@@ -68,6 +68,24 @@ mutants! {
     DurableOutOfOrder, "durable-out-of-order", "a finished flush reports earlier unfinished ones as durable";
     CorruptionTakenForTorn, "corruption-taken-for-torn", "a damaged batch ends the log like a torn one (Alagappan 2018)";
     HardStateDropped, "hard-state-dropped", "recovery forgets the stored term and vote";
+    StaleBatchAccepted, "stale-batch-accepted", "recovery takes what a recycled segment held before";
+    MarkBeforeFile, "mark-before-file", "the log refers to a snapshot whose file is not finished";
+    ReceivedUnfinished, "received-unfinished", "a snapshot that came in is installed before its file is finished";
+    InstallWithoutMark, "install-without-mark", "a leader's snapshot takes the place of the log in memory only";
+    OlderSnapshotRemovedEarly, "older-snapshot-removed-early", "the older snapshot goes before the newer one's mark is durable";
+    SessionsNotInSnapshot, "sessions-not-in-snapshot", "sessions are not part of a snapshot (thesis 6.3)";
+    SnapshotOneAhead, "snapshot-one-ahead", "a snapshot says it holds an entry that it does not (etcd #13766)";
+    SnapshotWithoutPreImages, "snapshot-without-pre-images", "keys that change while a snapshot is taken are not in it as they were";
+    MembersWhenCommitted, "members-when-committed", "a configuration is in force when it is committed, not when it is in the log (Raft 6)";
+    JointByIncoming, "joint-by-incoming", "a joint configuration commits by the incoming majority alone (thesis 4.3)";
+    JointVotesByOutgoing, "joint-votes-by-outgoing", "the outgoing majority alone elects in a joint configuration (thesis 4.3)";
+    RemovedLeaderCounts, "removed-leader-counts", "a leader that lost its vote leads on and counts its own copy (thesis 4.2.2)";
+    LearnerCounts, "learner-counts", "copies of learners count for commits (thesis 4.2.1)";
+    SecondChange, "second-change", "a change of members begins before the one before is committed (raft-dev 2015)";
+    DroppedWithoutProof, "dropped-without-proof", "a node gives up a replica as soon as the topology places it elsewhere";
+    SnapshotMembersIgnored, "snapshot-members-ignored", "a leader's snapshot does not bring its members (thesis 5.1)";
+    TruncatedMembersStay, "truncated-members-stay", "a configuration outlives its truncated entry (etcd #13466)";
+    ForgetfulVotes, "forgetful-votes", "a replica that gave up its log votes before it holds it again (thesis 4.2.1)";
     DamagedFrameTaken, "damaged-frame-taken", "checksums of frames are not compared";
     QueueUnbounded, "queue-unbounded", "a shard takes requests beyond its bound";
 }

@@ -16,6 +16,7 @@ use crate::{
     mutants::{Mutant, is_active},
     progress::Outlook,
 };
+use alloc::vec::Vec;
 
 impl RaftCore {
     /// The host could not deliver to `peer`, or no longer has the bytes: start over from what it acknowledged, once it
@@ -143,11 +144,33 @@ impl RaftCore {
             None if node == id => durable_index,
             None => 0,
         };
-        let index: Index = self.memberships.current().quorum_value(match_index);
+        let index: Index = self.counted(match_index);
         let own_term = index >= leader.first_index_of_term || is_active(Mutant::CommitOlderTerm);
         if index > self.commit_index && own_term {
             self.commit_index = index;
+            if is_active(Mutant::MembersWhenCommitted) {
+                self.follow_membership();
+            }
             self.leave_if_removed();
         }
+    }
+
+    /// The highest index that a quorum has reached.
+    fn counted(&self, match_index: impl Fn(NodeId) -> Index) -> Index {
+        let membership = self.membership();
+        if is_active(Mutant::JointByIncoming) {
+            return membership.leave_joint().quorum_value(match_index);
+        }
+        if is_active(Mutant::LearnerCounts) {
+            let mut reached: Vec<Index> = membership.members().into_iter().map(match_index).collect();
+            reached.sort_unstable_by(|left, right| right.cmp(left));
+            return reached[membership.voters().len() / 2];
+        }
+        if is_active(Mutant::RemovedLeaderCounts) && !membership.is_voter(self.config.id) {
+            let stand_in = membership.voters().first().copied();
+            return membership
+                .quorum_value(|node| match_index(if Some(node) == stand_in { self.config.id } else { node }));
+        }
+        membership.quorum_value(match_index)
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     ids::{EntryId, Index, NodeId, Term},
     log::LogTerms,
     membership::{Membership, Memberships},
+    mutants::{Mutant, is_active},
     ready::InstallOutcome,
 };
 
@@ -89,7 +90,8 @@ impl RaftCore {
         }
         if !held {
             self.log = LogTerms::after(last);
-            self.memberships = Memberships::new(membership);
+            let brought = if is_active(Mutant::SnapshotMembersIgnored) { self.membership().clone() } else { membership };
+            self.memberships = Memberships::new(brought);
             self.durable_index = last.index;
             self.commit_index = last.index;
             self.outbox.begin_at(last.index);

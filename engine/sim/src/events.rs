@@ -44,6 +44,8 @@ pub(crate) enum Event {
     ClientAsk { client: usize, generation: u32 },
     /// The nemesis draws its next action.
     Nemesis,
+    /// The operator looks what there is to do.
+    Operator,
     /// An action of a scenario.
     Act(Action),
     /// The end of a fault.

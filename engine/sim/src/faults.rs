@@ -5,6 +5,7 @@
 //! every acknowledged write still stands on a whole majority; after [`World::heal`] no fault begins or comes back, but the
 //! lost stay lost.
 
+use ringraft_engine::topology::NodeState;
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::slots;
 use ringraft_net::wire::AdminRequest;
@@ -44,12 +45,35 @@ impl World {
         let any = self.streams.nemesis.below(self.plan.nodes as u64) as usize;
         let (group, leader) = match target {
             Target::Node(node) => return node,
+            Target::Changing => return self.whom_a_change_needs().unwrap_or(any),
             Target::Leader(group) => (group, true),
             Target::Follower(group) => (group, false),
         };
         let order = (0..self.plan.nodes).map(|step| (any + step) % self.plan.nodes);
         let up: Vec<usize> = order.filter(|node| self.nodes[*node].process.is_some()).collect();
         up.into_iter().find(|node| leads(self, *node, group) == leader).unwrap_or(any)
+    }
+
+    /// The leader of a group whose configuration is joint or not committed; else a node that joins or leaves; else the
+    /// leader of group 0.
+    fn whom_a_change_needs(&mut self) -> Option<usize> {
+        let mut changing = Vec::new();
+        let mut control = None;
+        for (place, node) in self.nodes.iter().enumerate() {
+            let hosts = node.process.iter().flat_map(|process| &process.hosts);
+            let views = hosts.flat_map(|host| host.shard.replicas().filter_map(|group| host.shard.membership(group)));
+            for view in views.filter(|view| view.leads) {
+                if view.members.is_joint() || !view.is_committed() {
+                    changing.push(place);
+                }
+                control = if view.group == 0 { Some(place) } else { control };
+            }
+        }
+        if let Some(newest) = self.newest_topology() {
+            let moving = newest.nodes().iter().filter(|node| node.state != NodeState::Active);
+            changing.extend(moving.map(|node| node.id.0 as usize - 1));
+        }
+        if changing.is_empty() { control } else { Some(*self.streams.nemesis.pick(&changing)) }
     }
 
     /// Does one action.
@@ -99,6 +123,10 @@ impl World {
             Action::RestartClient { client } => self.restart_client(client),
             Action::Transfer { group, to } => {
                 self.ask_for_transfer(group, to);
+                Ok(())
+            }
+            Action::Change(wish) => {
+                self.operator.wish(wish);
                 Ok(())
             }
             _ if is_of_network(action) => {
@@ -401,7 +429,8 @@ impl World {
             }
             let incarnation = place.incarnation;
             match place.state {
-                State::Down => self.start_after(node, 100_000),
+                State::Down if place.may_start() => self.start_after(node, 100_000),
+                State::Down => {}
                 State::Paused => self.resume(node, incarnation)?,
                 State::Opening | State::Running => {}
             }

@@ -58,7 +58,8 @@ impl World {
         let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
         let host = &mut process.hosts[shard];
         host.shard.tick();
-        host.shard.exchange(&mut process.board);
+        self.exchange(node, shard);
+        let Some(host) = self.nodes[node].host(incarnation, shard) else { return Ok(()) };
         self.checkers.tick(node, shard, &host.shard)?;
         self.events.after(tick_us, Event::Tick { node, incarnation, shard });
         self.hand_to_disk(node, shard);
@@ -128,7 +129,9 @@ impl World {
         loop {
             let Some(host) = self.nodes[node].host(incarnation, shard) else { return Ok(()) };
             let Some(id) = host.shard.clients().next_dirty() else { break };
-            self.send_to_client(node, shard, id);
+            if !self.operator_hears(node, id)? {
+                self.send_to_client(node, shard, id);
+            }
         }
         Ok(())
     }
@@ -260,6 +263,7 @@ impl World {
             return Ok(());
         }
         self.note(format_args!("n{} stopped gracefully", node + 1));
+        self.nodes[node].removed = self.nodes[node].process.as_ref().is_some_and(|process| process.removed);
         self.end_process(node, Ending::Killed, None)
     }
 
@@ -304,6 +308,9 @@ impl World {
             let counters = host.shard.status().counters;
             self.statistics.lease_reads += counters.lease_reads;
             self.statistics.follower_reads += counters.follower_reads;
+            self.statistics.memberships_proposed += counters.memberships_proposed;
+            self.statistics.replicas_created += counters.replicas_created;
+            self.statistics.replicas_dropped += counters.replicas_dropped;
         }
     }
 

@@ -6,6 +6,7 @@
 
 use crate::disk::{Damage, Ending};
 use crate::node::Trap;
+use crate::operator::Wish;
 use crate::plan::{Fault, Plan};
 use crate::random::Random;
 
@@ -18,6 +19,9 @@ pub(crate) enum Target {
     Leader(u32),
     /// Some other member of the group.
     Follower(u32),
+    /// Whoever a change of members depends on now: the leader of a group that changes, a node that joins, the leader of
+    /// group 0.
+    Changing,
 }
 
 /// Who cannot reach whom.
@@ -156,6 +160,8 @@ pub(crate) enum Action {
         group: u32,
         to: u64,
     },
+    /// The operator is to add, remove or replace a node.
+    Change(Wish),
 }
 
 /// What happens to frames between peers that travel on their own.
@@ -235,8 +241,21 @@ pub(crate) fn draw(fault: Fault, plan: &Plan, random: &mut Random) -> Action {
             let group = random.below(u64::from(groups)) as u32;
             Action::Transfer { group, to: random.below(nodes as u64 + 1) }
         }
+        Fault::InsideChange => draw_inside_change(ending, down_us, for_us, random),
         Fault::ClientRestart => Action::RestartClient { client: random.below(clients as u64) as usize },
         _ => draw_disk_fault(fault, target, for_us, random),
+    }
+}
+
+fn draw_inside_change(ending: Ending, down_us: u64, for_us: u64, random: &mut Random) -> Action {
+    let target = Target::Changing;
+    match random.below(7) {
+        0 | 1 => Action::Crash { target, ending, down_us },
+        2 => Action::Cut { cut: Cut::Isolate(target), for_us },
+        3 => Action::Cut { cut: Cut::Halves(target), for_us },
+        4 => Action::Pause { target, for_us },
+        5 => Action::Trap { target, trap: *random.pick(&Trap::ALL), ending, down_us },
+        _ => Action::CrashAll { ending, down_us: down_us / 4 },
     }
 }
 

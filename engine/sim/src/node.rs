@@ -12,11 +12,13 @@
 //! an earlier one is ignored. `Host` holds what the tasks of a production executor hold, and decides as little.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringraft_engine::shard::Shard;
 use ringraft_engine::shard::board::NodeBoard;
 use ringraft_engine::shard::clients::ConnectionId;
+use ringraft_engine::topology::Topology;
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::link::Backoff;
 use ringraft_raft::NodeId;
@@ -42,6 +44,8 @@ pub(crate) enum Lost {
     Damaged,
     /// All its files are gone.
     Wiped,
+    /// Its machine is gone, with all its files; the operator replaces the node.
+    Burnt,
     /// Its disk never answers again.
     Stalled,
     /// Its disk fails everything.
@@ -143,11 +147,33 @@ pub(crate) struct Node {
     pub(crate) trap: Option<SetTrap>,
     pub(crate) deferred: Vec<Deferred>,
     pub(crate) starts: u32,
+    /// It has a data folder: it founded the cluster, or was told to join it.
+    pub(crate) born: bool,
+    /// It was there when the cluster was made.
+    pub(crate) founder: bool,
+    /// Tells its data folder from any other; 0 of a founder.
+    pub(crate) instance: u64,
+    /// Its file `topology.json`, and when it was written.
+    pub(crate) kept: Arc<Topology>,
+    pub(crate) kept_us: u64,
+    /// Its process ended because the cluster has removed it.
+    pub(crate) removed: bool,
 }
 
 impl Node {
-    pub(crate) fn new(media: Vec<Medium>, tick_us: u64, nominal_tick_us: u64) -> Self {
+    pub(crate) fn new(
+        media: Vec<Medium>,
+        (tick_us, nominal_tick_us): (u64, u64),
+        founder: bool,
+        kept: Arc<Topology>,
+    ) -> Self {
         Self {
+            born: founder,
+            founder,
+            instance: 0,
+            kept,
+            kept_us: 0,
+            removed: false,
             media,
             trouble: DiskTrouble::default(),
             state: State::Down,
@@ -196,6 +222,16 @@ impl Node {
         self.trap.is_some_and(|set| set.tripped)
     }
 
+    /// Whether its machine is gone for good, with the disk as it was at the end of its process.
+    pub(crate) fn is_burnt(&self) -> bool {
+        self.lost == Some(Lost::Burnt)
+    }
+
+    /// Whether it may be started: it has a folder, and the cluster has not told it to go.
+    pub(crate) fn may_start(&self) -> bool {
+        self.born && !self.removed
+    }
+
     /// Whether it runs, is not paused and its disk moves.
     pub(crate) fn is_well(&self) -> bool {
         self.state == State::Running && self.trouble.stalled_until_us != u64::MAX
@@ -209,6 +245,8 @@ pub(crate) struct Process {
     pub(crate) stopping: bool,
     /// Ticks of its shards since the stop began.
     pub(crate) stopping_ticks: u32,
+    /// It stops because its node was removed from the cluster.
+    pub(crate) removed: bool,
 }
 
 /// One shard's executor.
@@ -219,6 +257,8 @@ pub(crate) struct Host {
     pub(crate) tick_missed: bool,
     pub(crate) completions: VecDeque<DiskCompletion<Buffer>>,
     pub(crate) senders: Vec<Sender>,
+    /// The topology that the senders follow.
+    pub(crate) followed: Option<Arc<Topology>>,
     pub(crate) incoming: BTreeMap<LinkId, Incoming>,
     /// The link of every open client connection.
     pub(crate) clients: BTreeMap<u32, (ConnectionId, LinkId)>,

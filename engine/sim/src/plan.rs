@@ -10,10 +10,17 @@ use ringraft_engine::limits::Limits;
 use ringraft_engine::shard::SnapshotSettings;
 use ringraft_engine::shard::restore::ConsensusSettings;
 use ringraft_engine::snapshot::ChunkBytes;
+use ringraft_engine::topology::Topology;
+use ringraft_raft::NodeId;
 use ringraft_wal::{Config as WalConfig, Identity, ValidConfig};
 
 use crate::network::Latency;
 use crate::random::Random;
+use crate::world::World;
+
+mod members;
+
+pub(crate) use members::Members;
 
 /// Classes of faults. One that is switched off never happens in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -47,11 +54,12 @@ pub enum Fault {
     Overload,
     ClientRestart,
     Transfer,
+    InsideChange,
 }
 
 impl Fault {
     /// Every class.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Kill,
         Self::PowerLoss,
         Self::PowerLossOfAll,
@@ -79,6 +87,7 @@ impl Fault {
         Self::Overload,
         Self::ClientRestart,
         Self::Transfer,
+        Self::InsideChange,
     ];
 
     /// How often it is drawn beside the others.
@@ -131,7 +140,14 @@ pub(crate) struct DiskPace {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
+    /// Nodes there ever are: those that found the cluster, then those that may join it.
     pub(crate) nodes: usize,
+    pub(crate) founders: usize,
+    pub(crate) replication_factor: u32,
+    /// How nodes come and go; none: they do not.
+    pub(crate) members: Option<Members>,
+    /// Time between two reports of nodes to each other.
+    pub(crate) report_us: u64,
     pub(crate) shards: u16,
     pub(crate) groups: u32,
     pub(crate) tick_us: u64,
@@ -203,10 +219,15 @@ impl Plan {
             plan.node_tick_us = (0..nodes).map(|_| random.between(tick_us * 9 / 10, tick_us * 11 / 10)).collect();
         }
         draw_reads(&mut plan);
-        let switch = |fault: &Fault| if random.chance(450_000) { fault.weight() } else { 0 };
+        let switch = |fault: &Fault| match fault {
+            Fault::InsideChange => 0, // for members.rs to draw
+            fault if random.chance(450_000) => fault.weight(),
+            _ => 0,
+        };
         plan.faults = Fault::ALL.iter().map(switch).collect();
         plan.fault_pause_us = random.magnitude(200 * MILLISECOND_US, 4 * SECOND_US);
         plan.faults_until_us = plan.faults_from_us + random.between(5 * SECOND_US, 25 * SECOND_US);
+        members::draw(&mut plan);
         plan
     }
 
@@ -216,6 +237,10 @@ impl Plan {
         Self {
             seed,
             nodes,
+            founders: nodes,
+            replication_factor: nodes as u32,
+            members: None,
+            report_us: SECOND_US,
             shards,
             groups,
             tick_us,
@@ -273,6 +298,21 @@ impl Plan {
             faults_from_us: 2 * SECOND_US,
             faults_until_us: 12 * SECOND_US,
         }
+    }
+
+    /// What the cluster has at first.
+    ///
+    /// # Panics
+    /// When the plan makes no valid topology.
+    pub(crate) fn initial_topology(&self) -> Topology {
+        let nodes = (0..self.founders).map(|node| (NodeId(node as u64 + 1), self.addresses(node)));
+        Topology::initial(nodes, self.groups, self.shards, self.replication_factor)
+            .unwrap_or_else(|error| panic!("a plan makes a valid topology: {error}"))
+    }
+
+    /// The addresses clients and peers know the shards of a node by.
+    pub(crate) fn addresses(&self, node: usize) -> Vec<String> {
+        (0..usize::from(self.shards)).map(|shard| World::address(node, shard)).collect()
     }
 
     /// The cluster every node and client means.

@@ -11,14 +11,13 @@ use std::sync::Arc;
 use ringraft_engine::shard::board::NodeBoard;
 use ringraft_engine::shard::{Shard, ShardSettings};
 use ringraft_engine::snapshot::{FileLoader, load_newest};
-use ringraft_engine::topology::Topology;
 use ringraft_raft::NodeId;
 
 use crate::checkers::Violation;
 use crate::disk::{Ending, OpenError, SimDisk};
 use crate::events::Event;
 use crate::network::{LinkId, Part, Side};
-use crate::node::{Deferred, Host, Lost, Process, Sender, State, Trap};
+use crate::node::{Deferred, Host, Lost, Process, State, Trap};
 use crate::world::{Checked, World};
 
 /// Segments a disk has room for while it is not full.
@@ -27,6 +26,8 @@ const SPACE_SEGMENTS: u32 = 1 << 16;
 const STOP_PATIENCE_US: u64 = 3_000_000;
 /// After so long a start that met a full disk is tried again.
 const FULL_RETRY_US: u64 = 1_000_000;
+/// The keeper of the topology looks so often whether there is a newer one to write (as in the production host).
+const KEEPER_US: u64 = 200_000;
 /// A brand-new group's preferred leader waits this long (as in the production host).
 const FIRST_ELECTION_TICKS: u32 = 8;
 
@@ -34,7 +35,7 @@ impl World {
     /// Somebody starts the process of a node that is down.
     pub(crate) fn start(&mut self, node: usize, attempt: u32) -> Checked {
         let place = &mut self.nodes[node];
-        if place.state != State::Down || place.starts != attempt || place.refused.is_some() {
+        if place.state != State::Down || place.starts != attempt || place.refused.is_some() || !place.may_start() {
             return Ok(());
         }
         if place.lost == Some(Lost::Wiped) {
@@ -93,13 +94,13 @@ impl World {
             }
         }
         self.checkers.process_starts(node, hosts.iter().map(|host| &host.shard))?;
-        let board = NodeBoard::new(Arc::new(self.initial_topology()));
-        self.nodes[node].process = Some(Process { hosts, board, stopping: false, stopping_ticks: 0 });
+        let board = NodeBoard::new(Arc::clone(&self.nodes[node].kept));
+        self.nodes[node].process =
+            Some(Process { hosts, board, stopping: false, stopping_ticks: 0, removed: false });
         self.nodes[node].state = State::Running;
         self.statistics.starts += 1;
         self.note(format_args!("n{} runs (incarnation {incarnation})", node + 1));
-        self.begin_tasks(node);
-        Ok(())
+        self.begin_tasks(node)
     }
 
     fn open_shard(&mut self, node: usize, shard: usize) -> Result<Result<Host, OpenError>, Violation> {
@@ -126,14 +127,13 @@ impl World {
         let machine = restored.map_err(|error| {
             Violation::new("the plan", format!("the consensus settings are out of bounds: {error}"))
         })?;
-        let seed = (node as u64 + 1) << 16 | shard as u64;
-        let peers = (0..self.plan.nodes).filter(|peer| *peer != node);
         Ok(Ok(Host {
             shard: machine,
             turn_scheduled: false,
             tick_missed: false,
             completions: VecDeque::new(),
-            senders: peers.map(|peer| Sender::new(peer, seed)).collect(),
+            senders: Vec::new(),
+            followed: None,
             incoming: BTreeMap::new(),
             clients: BTreeMap::new(),
         }))
@@ -141,14 +141,15 @@ impl World {
 
     fn settings(&self, node: usize, shard: usize) -> ShardSettings {
         let plan = &self.plan;
-        let topology = self.initial_topology();
+        let place = &self.nodes[node];
+        let initial = if place.founder { plan.initial_topology().memberships() } else { Vec::new() };
         ShardSettings {
             node: NodeId(node as u64 + 1),
             shard: shard as u16,
             shards: plan.shards,
             groups: plan.groups,
-            initial: topology.memberships(),
-            topology: Arc::new(topology),
+            initial,
+            topology: Arc::clone(&place.kept),
             shared: Arc::default(),
             limits: plan.limits.client(),
             waiting_max: plan.waiting_max,
@@ -157,35 +158,53 @@ impl World {
             peer_queue_bytes_max: plan.peer_queue_bytes_max,
             disk_stall_ticks: plan.disk_stall_ticks(),
             digest_ticks: plan.ticks(1_000_000),
-            report_ticks: plan.ticks(1_000_000),
+            report_ticks: plan.ticks(plan.report_us),
             snapshots: plan.snapshots,
-            incarnation: u64::from(self.nodes[node].incarnation),
+            incarnation: u64::from(place.incarnation),
             first_election_ticks: FIRST_ELECTION_TICKS,
         }
     }
 
-    /// What the cluster has at first: every node holds every group, as far as it may.
-    fn initial_topology(&self) -> Topology {
-        let plan = &self.plan;
-        let shards = usize::from(plan.shards);
-        let addresses = |node| (0..shards).map(|shard| Self::address(node, shard)).collect();
-        let nodes = (0..plan.nodes).map(|node| (NodeId(node as u64 + 1), addresses(node)));
-        Topology::initial(nodes, plan.groups, plan.shards, plan.nodes as u32)
-            .unwrap_or_else(|error| panic!("a plan makes a valid topology: {error}"))
-    }
-
-    fn begin_tasks(&mut self, node: usize) {
+    fn begin_tasks(&mut self, node: usize) -> Checked {
         let (incarnation, tick_us) = (self.nodes[node].incarnation, self.nodes[node].tick_us);
         for shard in 0..usize::from(self.plan.shards) {
             let first_us = 1 + self.streams.host.below(tick_us);
             self.events.after(first_us, Event::Tick { node, incarnation, shard });
-            for peer in (0..self.plan.nodes).filter(|peer| *peer != node) {
-                let delay_us = self.streams.host.below(1_000);
-                self.events.after(delay_us, Event::Dial { node, incarnation, shard, peer });
-            }
+            self.exchange(node, shard);
             self.hand_to_disk(node, shard);
             self.raise(node, shard);
+            self.observe(node, shard)?;
         }
+        Ok(())
+    }
+
+    /// A shard meets the others of its node; then its links follow the topology, and so does the file of it.
+    pub(crate) fn exchange(&mut self, node: usize, shard: usize) {
+        let now_us = self.now_us();
+        let place = &mut self.nodes[node];
+        let Some(process) = &mut place.process else { return };
+        let host = &mut process.hosts[shard];
+        host.shard.exchange(&mut process.board);
+        let is_removed = host.shard.is_removed() && !process.removed;
+        if now_us >= place.kept_us + KEEPER_US {
+            (place.kept, place.kept_us) = (Arc::clone(process.board.topology()), now_us);
+        }
+        let epoch = process.board.topology().epoch();
+        self.statistics.topologies = self.statistics.topologies.max(epoch);
+        self.follow_peers(node, shard);
+        if is_removed {
+            self.leave_cluster(node);
+        }
+    }
+
+    /// The node was removed: its process stops gracefully, for good.
+    fn leave_cluster(&mut self, node: usize) {
+        self.note(format_args!("n{} was removed from the cluster", node + 1));
+        let incarnation = self.nodes[node].incarnation;
+        let Some(process) = &mut self.nodes[node].process else { return };
+        (process.removed, process.stopping) = (true, true);
+        process.hosts.iter_mut().for_each(|host| host.shard.begin_stop());
+        self.events.after(STOP_PATIENCE_US, Event::StopPatience { node, incarnation });
     }
 
     /// A start that failed for a reason that may pass.
@@ -288,6 +307,7 @@ impl World {
             return Ok(());
         }
         self.note(format_args!("n{} stops without waiting longer", node + 1));
+        self.nodes[node].removed = self.nodes[node].process.as_ref().is_some_and(|process| process.removed);
         self.end_process(node, Ending::Killed, None)
     }
 }

@@ -3,7 +3,8 @@
 //! Off the data path.
 //!
 //! ```text
-//!   start --> faults and load --> heal --> load without faults --> calls end --> converge --> read everything --> compare
+//!   start --> faults and load --> heal --> load without faults --> calls end --> members settle (settle.rs)
+//!         --> converge --> read everything --> compare
 //! ```
 //!
 //! Invariant: each phase ends within a bounded simulated time, or the run has found a violation of liveness.
@@ -74,6 +75,7 @@ fn phases(world: &mut World, script: &[(u64, Action)]) -> Checked {
     world.run_until(faults_until_us + CALM_US)?;
     world.asking = false;
     end_of_calls(world)?;
+    world.settle()?;
     converge(world, false)?;
     probe(world)?;
     converge(world, true)?;
@@ -82,7 +84,7 @@ fn phases(world: &mut World, script: &[(u64, Action)]) -> Checked {
 }
 
 fn begin(world: &mut World, script: &[(u64, Action)]) {
-    for node in 0..world.plan.nodes {
+    for node in 0..world.plan.founders {
         let delay_us = world.streams.host.below(100_000);
         world.start_after(node, delay_us);
     }
@@ -91,6 +93,9 @@ fn begin(world: &mut World, script: &[(u64, Action)]) {
         world.events.after(delay_us, Event::ClientAsk { client, generation: 0 });
     }
     world.events.at(1_000_000, Event::Check);
+    if world.plan.members.is_some() {
+        world.events.at(world.plan.faults_from_us, Event::Operator);
+    }
     if script.is_empty() {
         world.events.at(world.plan.faults_from_us, Event::Nemesis);
     }
@@ -132,7 +137,7 @@ impl World {
     /// What is missing for all replicas to agree.
     fn why_not_converged(&self, written: bool) -> Option<String> {
         for (place, node) in self.nodes.iter().enumerate() {
-            let excused = node.lost.is_some();
+            let excused = node.lost.is_some() || !node.may_start();
             if !node.is_well() && !excused {
                 return Some(format!("node {} does not run: {:?}", place + 1, node.state));
             }

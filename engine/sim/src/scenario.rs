@@ -8,6 +8,7 @@ use crate::checkers::Violation;
 use crate::disk::{Damage, Ending};
 use crate::nemesis::{Action, Cut, Hazard, Target};
 use crate::node::Trap;
+use crate::operator::Wish;
 use crate::plan::Plan;
 use crate::run::{self, Outcome};
 use crate::trace::TraceMode;
@@ -55,6 +56,16 @@ fn leased(seed: u64) -> Plan {
     plan.load.reads = [0, 4, 1];
     plan.load.request_timeout_us = 500 * MILLISECOND_US;
     plan
+}
+
+/// Three nodes of five groups, and three that may join.
+fn with_spares(seed: u64) -> Plan {
+    Plan::calm(seed, 3, 1, 5).with_spares(3)
+}
+
+/// Machines to replace every founder, and the first one of those again.
+fn with_many_spares(seed: u64) -> Plan {
+    Plan::calm(seed, 3, 2, 4).with_spares(4)
 }
 
 fn busy(seed: u64) -> Plan {
@@ -202,6 +213,35 @@ fn transfers_to_a_node_that_dies() -> Vec<(u64, Action)> {
     script
 }
 
+fn grow_and_shrink() -> Vec<(u64, Action)> {
+    let wishes = [Wish::Add, Wish::Add, Wish::Add, Wish::Remove, Wish::Remove, Wish::Remove];
+    (1..).zip(wishes).map(|(turn, wish)| at(2 * turn, Action::Change(wish))).collect()
+}
+
+fn replace_everybody() -> Vec<(u64, Action)> {
+    (1..=4).map(|turn| at(2 * turn, Action::Change(Wish::Replace))).collect()
+}
+
+/// Machines burn while others lose their power.
+fn replace_burnt_nodes() -> Vec<(u64, Action)> {
+    let mut script: Vec<(u64, Action)> = (1..=3).map(|turn| at(4 * turn - 2, Action::Change(Wish::ReplaceBurnt))).collect();
+    let crash = Action::CrashAll { ending: Ending::PowerLost, down_us: 200 * MILLISECOND_US };
+    script.extend(again(3 * SECOND_US, 3 * SECOND_US, 3, crash));
+    script
+}
+
+/// Whoever a change depends on is killed or cut off, again and again.
+fn faults_inside_changes() -> Vec<(u64, Action)> {
+    let target = Target::Changing;
+    let crash = Action::Crash { target, ending: Ending::PowerLost, down_us: 300 * MILLISECOND_US };
+    let cut = Action::Cut { cut: Cut::Isolate(target), for_us: 900 * MILLISECOND_US };
+    let mut script = vec![at(2, Action::Change(Wish::Add)), at(3, Action::Change(Wish::Replace))];
+    script.extend([at(5, Action::Change(Wish::Remove)), at(6, Action::Change(Wish::Add))]);
+    script.extend(again(2_300 * MILLISECOND_US, 1_400 * MILLISECOND_US, 7, crash));
+    script.extend(again(3 * SECOND_US, 1_400 * MILLISECOND_US, 7, cut));
+    script
+}
+
 fn lagging_follower() -> Vec<(u64, Action)> {
     let away = Action::Crash { target: Target::Follower(0), ending: Ending::Killed, down_us: 6 * SECOND_US };
     vec![at(2, away)]
@@ -291,6 +331,22 @@ pub const SCENARIOS: &[Scenario] = &[
         three,
         transfers_to_a_node_that_dies,
         "leaders hand over to nodes that are killed meanwhile",
+    ),
+    scenario("grow-and-shrink", 90, with_spares, grow_and_shrink, "three nodes join, then three leave"),
+    scenario("replace-everybody", 90, with_many_spares, replace_everybody, "nodes are replaced while they run"),
+    scenario(
+        "replace-burnt-nodes",
+        50,
+        with_many_spares,
+        replace_burnt_nodes,
+        "machines burn down and are replaced while everybody loses power",
+    ),
+    scenario(
+        "faults-inside-changes",
+        50,
+        with_spares,
+        faults_inside_changes,
+        "nodes join and leave; whoever that depends on is killed or cut off",
     ),
     scenario("lagging-follower", 90, small_cache, lagging_follower, "a follower is away and catches up from disks"),
     scenario(

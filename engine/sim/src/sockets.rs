@@ -5,15 +5,16 @@
 //! Invariants: nothing of a connection reaches the shard before its handshake is done; after a break the shard is told
 //! and the sender dials again after a growing pause; what a socket does not take at once waits in `rest`.
 
+use std::sync::Arc;
+
 use ringraft_engine::shard::clients::ConnectionId;
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame;
-use ringraft_net::handshake::{Acceptor, Dialer};
+use ringraft_net::handshake::{Acceptor, Dialer, HandshakeError};
 use ringraft_net::limits::Limits;
 use ringraft_net::wire::{self, PeerMessage, RefusalCode, Refused, Role as Who};
 use ringraft_raft::NodeId;
 
-use crate::checkers::promises;
 use crate::events::Event;
 use crate::nemesis::Hazard;
 use crate::network::{LinkId, Part, Party, Side};
@@ -60,6 +61,36 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Senders to exactly the peers of the shard.
+    pub(crate) fn follow_peers(&mut self, node: usize, shard: usize) {
+        let (incarnation, now_us) = (self.nodes[node].incarnation, self.now_us());
+        let Some(host) = self.nodes[node].host(incarnation, shard) else { return };
+        let topology = Arc::clone(host.shard.topology());
+        if host.followed.as_ref().is_some_and(|followed| Arc::ptr_eq(followed, &topology)) {
+            return;
+        }
+        host.followed = Some(topology);
+        let wanted: Vec<usize> = host.shard.peers().nodes().map(|peer| peer.0 as usize - 1).collect();
+        let (kept, gone): (Vec<Sender>, Vec<Sender>) =
+            std::mem::take(&mut host.senders).into_iter().partition(|sender| wanted.contains(&sender.peer));
+        let new: Vec<usize> =
+            wanted.into_iter().filter(|peer| kept.iter().all(|sender| sender.peer != *peer)).collect();
+        host.senders = kept;
+        let seed = (node as u64 + 1) << 16 | shard as u64;
+        host.senders.extend(new.iter().map(|peer| Sender::new(*peer, seed)));
+        for sender in &gone {
+            host.shard.peer_disconnected(NodeId(sender.peer as u64 + 1));
+        }
+        for link in gone.iter().filter_map(Sender::link) {
+            let due = self.network.leave(link, Side::Dialer, now_us);
+            self.due(due);
+        }
+        for peer in new {
+            let delay_us = self.streams.host.below(1_000);
+            self.events.after(delay_us, Event::Dial { node, incarnation, shard, peer });
+        }
     }
 
     fn dial_peer(&mut self, node: usize, shard: usize, peer: usize) {
@@ -140,7 +171,12 @@ impl World {
                         self.statistics.links += 1;
                         self.raise(node, shard);
                     }
-                    Err(_) => self.lose_peer(node, shard, peer),
+                    Err(error) => {
+                        if is_removal(&error) {
+                            host.shard.refused_as_removed(NodeId(peer as u64 + 1));
+                        }
+                        self.lose_peer(node, shard, peer);
+                    }
                 }
             }
             // Peers never send on this connection after the handshake: any byte, and the end, end it.
@@ -162,7 +198,7 @@ impl World {
                 return Ok(());
             }
             let Some(bytes) = host.shard.peers().take_outgoing(to) else { return Ok(()) };
-            promises::check(node, peer, &bytes, &host.shard)?;
+            self.checkers.sends(node, peer, &bytes, &host.shard)?;
             if self.trace.prints() {
                 print_messages(&mut self.trace, now_us, (node, peer), &bytes);
             }
@@ -297,13 +333,11 @@ impl World {
     /// Reads the first frame of an accepted connection and answers it; `true`: there may be more to read.
     fn greet(&mut self, node: usize, shard: usize, link: LinkId) -> bool {
         let now_us = self.now_us();
-        let (identity, mut topology) = (self.identity(node, shard), self.topology());
+        let identity = self.identity(node, shard);
         let Some(process) = &mut self.nodes[node].process else { return false };
         let stopping = process.stopping;
         let host = &mut process.hosts[shard];
-        for (group, leader) in host.shard.leaders() {
-            topology.leaders[group as usize] = leader;
-        }
+        let topology = host.shard.client_topology();
         let Some(incoming) = host.incoming.get_mut(&link) else { return false };
         let mut answer = Vec::new();
         if stopping {
@@ -437,6 +471,11 @@ impl World {
         self.raise(to, shard);
         Ok(())
     }
+}
+
+/// Whether a peer refused the link since it knows that this node was removed.
+fn is_removal(error: &HandshakeError) -> bool {
+    matches!(error, HandshakeError::Refused(refused) if refused.code == RefusalCode::Removed)
 }
 
 /// A line for every message of some frames between two nodes.

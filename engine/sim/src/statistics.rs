@@ -56,6 +56,20 @@ counters! {
     elections;
     /// Leaders asked to hand over.
     transfers;
+    /// Nodes that were granted to join.
+    nodes_added;
+    /// Nodes that were told to leave.
+    nodes_removed;
+    /// Nodes whose machine burnt down.
+    nodes_burnt;
+    /// Changes of the topology.
+    topologies;
+    /// Configurations that leaders proposed.
+    memberships_proposed;
+    /// Replicas that nodes made.
+    replicas_created;
+    /// Replicas that nodes gave up.
+    replicas_dropped;
     /// Processes that recovered and served.
     starts;
     /// Starts refused because of lost or damaged files.

@@ -12,9 +12,9 @@
 //! The phases of a run are in `run.rs`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ringraft_net::handshake::Identity;
-use ringraft_net::wire::{NodeInfo, Topology};
 
 use crate::checkers::{Checkers, Violation};
 use crate::client::SimClient;
@@ -24,6 +24,7 @@ use crate::history::History;
 use crate::nemesis::Hazard;
 use crate::network::{Arrival, Due, LinkId, Network, Part, Party, Side};
 use crate::node::{Deferred, Node, State};
+use crate::operator::Operator;
 use crate::plan::Plan;
 use crate::random::Random;
 use crate::statistics::Statistics;
@@ -68,6 +69,7 @@ pub(crate) struct World {
     /// Stale reads that bound how old their answer may be, in milliseconds, by their place in the history.
     pub(crate) bounded: Vec<(usize, u32)>,
     pub(crate) checkers: Checkers,
+    pub(crate) operator: Operator,
     pub(crate) streams: Streams,
     pub(crate) weather: Weather,
     pub(crate) statistics: Statistics,
@@ -79,9 +81,11 @@ impl World {
     /// A world in which nothing has happened yet.
     pub(crate) fn new(plan: Plan, mode: TraceMode) -> Self {
         let seed = plan.seed;
+        let topology = Arc::new(plan.initial_topology());
         let nodes = (0..plan.nodes).map(|node| {
             let media = (0..usize::from(plan.shards)).map(|shard| Medium::new(plan.wal_of(node, shard)));
-            Node::new(media.collect(), plan.node_tick_us[node], plan.tick_us)
+            let ticks = (plan.node_tick_us[node], plan.tick_us);
+            Node::new(media.collect(), ticks, node < plan.founders, Arc::clone(&topology))
         });
         // One client more than asks: it looks at everything when the rest is over.
         let clients: Vec<_> = (0..=plan.load.clients).map(|client| SimClient::new(&plan, client)).collect();
@@ -94,7 +98,8 @@ impl World {
             clients,
             history: History::default(),
             bounded: Vec::new(),
-            checkers: Checkers::new(&plan),
+            checkers: Checkers::new(&plan, &topology),
+            operator: Operator::new(&plan),
             streams: Streams {
                 disk: Random::stream(seed, "disk"),
                 host: Random::stream(seed, "host"),
@@ -160,6 +165,10 @@ impl World {
             }
             Event::ClientAsk { client, generation } => self.client_ask(client, generation),
             Event::Nemesis => self.nemesis(),
+            Event::Operator => {
+                self.trace.event(now_us, 9, 0, 0);
+                self.operator()
+            }
             Event::Act(action) => self.act(action),
             Event::Undo { undo, epoch } => self.undo(undo, epoch),
             Event::Check => {
@@ -250,29 +259,17 @@ impl World {
         format!("10.0.0.{}:{}", node + 1, 7_000 + shard)
     }
 
-    /// Who a shard says it is in a handshake.
+    /// Who a shard says it is in a handshake, with the members as it knows them.
     pub(crate) fn identity(&self, node: usize, shard: usize) -> Identity {
+        let process = self.nodes[node].process.as_ref();
+        let topology = process.map_or(&self.nodes[node].kept, |process| process.hosts[shard].shard.topology());
         Identity {
             cluster: self.plan.cluster(),
             node: node as u64 + 1,
             shard: shard as u16,
             config_digest: self.plan.seed,
-            members: (1..=self.plan.nodes as u64).collect(),
-            removed: Vec::new(),
-        }
-    }
-
-    /// The topology without leaders.
-    pub(crate) fn topology(&self) -> Topology {
-        let shards = usize::from(self.plan.shards);
-        let addresses = |node| (0..shards).map(|shard| Self::address(node, shard)).collect();
-        let nodes = 0..self.plan.nodes;
-        Topology {
-            epoch: 1,
-            groups: self.plan.groups,
-            shards: self.plan.shards,
-            nodes: nodes.map(|node| NodeInfo { node: node as u64 + 1, addresses: addresses(node) }).collect(),
-            leaders: vec![None; self.plan.groups as usize],
+            members: topology.nodes().iter().map(|record| record.id.0).collect(),
+            removed: topology.removed().to_vec(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! what a `Ready` puts in `after_flush` leaves after everything of the group accepted until then is durable;
 //! an entry is applied only when committed, a reply leaves only after apply.
 
+use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{EntryId, HardState, Membership, Message, NodeId, Role};
 use ringraft_wal::{Disk, SnapshotMark, WalError, record};
 
@@ -56,7 +57,9 @@ impl Group {
         if let Input::Records(records) = input {
             self.persist_records(records, io);
         }
-        if let Input::Installed(mark) = input {
+        if let Input::Installed(mark) = input
+            && !is_active(Mutant::InstallWithoutMark)
+        {
             self.persist_mark(mark, io);
         }
 

@@ -2,7 +2,7 @@
 //!
 //! Off the data path.
 
-use ringraft_raft::{EntryId, Index, NodeId, Role, Term};
+use ringraft_raft::{EntryId, Index, Memberships, NodeId, Role, Term};
 use ringraft_wal::Disk;
 
 use super::Group;
@@ -138,6 +138,11 @@ impl Group {
             index: self.core.memberships().last_index(),
             committed: EntryId { term: self.core.term_at(commit_index).unwrap_or(0), index: commit_index },
         }
+    }
+
+    /// The configurations of its log.
+    pub(crate) fn memberships(&self) -> &Memberships {
+        self.core.memberships()
     }
 
     /// Members that have not caught up, as this leader sees them.

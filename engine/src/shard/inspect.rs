@@ -4,10 +4,11 @@
 //! Invariant: nothing here changes the shard or depends on who looks.
 //! It compares nothing; the simulator's checkers do.
 
-use ringraft_raft::{EntryId, GroupId, HardState, Index, Membership, NodeId, Role, Term};
-use ringraft_wal::{Disk, EntryBytes, RecordPlace};
+use ringraft_raft::{EntryId, GroupId, HardState, Index, Membership, Memberships, NodeId, Role, Term};
+use ringraft_wal::{Disk, EntryBytes, RecordPlace, record};
 
-use super::Shard;
+use super::{ConfigurationError, Shard};
+use crate::group::membership::encode;
 
 /// One replica, at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,15 @@ pub struct Held {
     pub connections: usize,
 }
 
+/// The configuration that a verified record of an entry brings, if it brings one.
+///
+/// # Errors
+/// It is none that this program knows.
+pub fn configuration_of(bytes: &[u8]) -> Result<Option<Membership>, ConfigurationError> {
+    let brings_one = record::header(bytes).flags & record::FLAG_MEMBERSHIP != 0;
+    brings_one.then(|| encode::decode(record::payload(bytes))).transpose()
+}
+
 impl<D: Disk> Shard<D> {
     /// Every replica hosted here, by group.
     pub fn group_views(&self) -> impl Iterator<Item = GroupView> + '_ {
@@ -137,6 +147,12 @@ impl<D: Disk> Shard<D> {
     #[must_use]
     pub fn membership(&self, group: u32) -> Option<MembershipView> {
         self.groups.get(GroupId(group)).map(crate::group::Group::membership)
+    }
+
+    /// The configurations of a group's log, as the replica here holds them.
+    #[must_use]
+    pub fn memberships(&self, group: u32) -> Option<&Memberships> {
+        self.groups.get(GroupId(group)).map(crate::group::Group::memberships)
     }
 
     /// The cursors of the log.

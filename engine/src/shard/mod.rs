@@ -314,8 +314,12 @@ impl<D: Disk> Shard<D> {
     /// Bytes of the link from `from`. Returns how many were taken; the rest is an incomplete frame.
     ///
     /// # Errors
-    /// The link must close: a frame or its records are damaged or do not belong here.
+    /// The link must close: a frame or its records are damaged or do not belong here, or `from` was removed from the
+    /// cluster, which it hears when it dials again.
     pub fn peer_bytes(&mut self, from: NodeId, bytes: &[u8]) -> Result<usize, String> {
+        if self.settings.topology.removed().binary_search(&from.0).is_ok() {
+            return Err(format!("node {from} was removed from the cluster"));
+        }
         let mut start = 0;
         while let Some(parsed) =
             frame::parse(&bytes[start..], &self.peer_limits()).map_err(|error| error.to_string())?

@@ -11,6 +11,7 @@
 //! votes for nobody until it holds again what it may have acknowledged; terms and votes outlive it.
 //! It does not decide who ought to be where.
 
+use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{EntryId, GroupId, NodeId};
 use ringraft_wal::{Beginning, Disk, RecoveredGroup, SnapshotName, WalError};
 
@@ -142,13 +143,14 @@ impl<D: Disk> Shard<D> {
     pub fn drop_replica(&mut self, group: u32, proof: EntryId) -> Result<(), ReplicaError> {
         let id = GroupId(group);
         let replica = self.groups.get_mut(id).ok_or(ReplicaError::Absent(group))?;
-        if replica.is_in_use() {
+        if replica.is_in_use() && !is_active(Mutant::DroppedWithoutProof) {
             return Err(ReplicaError::InUse(group));
         }
         let last = replica.last();
         if last > proof {
             return Err(ReplicaError::Needed { group, last, proof });
         }
+        let proof = if is_active(Mutant::DroppedWithoutProof) { last } else { proof };
         let proof = proof.max(floor(self.io.wal.beginning(group)));
         let sequence = self.begin_anew(group, Beginning { held: false, term: proof.term, index: proof.index })?;
         if let Some(mut replica) = self.groups.remove(id) {

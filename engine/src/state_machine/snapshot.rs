@@ -14,6 +14,7 @@
 //! ```
 
 use ringraft_raft::EntryId;
+use ringraft_raft::mutants::{Mutant, is_active};
 
 use super::StateMachine;
 
@@ -71,7 +72,11 @@ impl StateMachine {
         }
         self.sessions.begin_copy();
         self.store.begin_copy();
-        Ok(self.snapshot_head())
+        let mut head = self.snapshot_head();
+        if is_active(Mutant::SnapshotOneAhead) {
+            head.last.index += 1;
+        }
+        Ok(head)
     }
 
     /// A snapshot has begun and its last slice was not taken.

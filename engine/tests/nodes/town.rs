@@ -1,8 +1,8 @@
 //! Nodes of several shards over in-memory disks, with boards and links as the production host keeps them.
 //!
 //! Off the data path.
-//! Invariants: same calls, same result; a link stands exactly when the accepting node's topology admits the dialing one;
-//! what a process knows after a crash is what its disks and its `topology.json` hold.
+//! Invariants: same calls, same result; a link is made when the accepting node's topology admits the dialing one, and
+//! stays until one of them breaks it; what a process knows after a crash is what its disks and its `topology.json` hold.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -143,6 +143,10 @@ impl Node {
         Some(self.process.as_ref()?.shards[0].0.topology())
     }
 
+    pub(crate) fn shard(&mut self, number: usize) -> &mut Shard<MemDisk> {
+        &mut self.process.as_mut().expect("it runs").shards[number].0
+    }
+
     /// The groups it holds a replica of.
     pub(crate) fn held(&self) -> Vec<u32> {
         let shards = self.process.iter().flat_map(|process| &process.shards);
@@ -207,13 +211,12 @@ impl Town {
                 for peer in peers {
                     let accepts = admitting.get(&peer.0).is_some_and(|topology| topology.node(NodeId(id)).is_some());
                     let removed = admitting.get(&peer.0).is_some_and(|topology| topology.removed().contains(&id));
-                    match (shard.peers().is_connected(peer), accepts) {
-                        (false, true) => shard.peer_connected(peer),
-                        (true, false) => shard.peer_disconnected(peer),
+                    match (shard.peers().is_connected(peer), accepts, removed) {
+                        (false, true, _) => shard.peer_connected(peer),
+                        (false, _, true) => shard.refused_as_removed(peer),
+                        // An accepted link stays until one side breaks it.
+                        (true, _, _) if !admitting.contains_key(&peer.0) => shard.peer_disconnected(peer),
                         _ => {}
-                    }
-                    if removed {
-                        shard.refused_as_removed(peer);
                     }
                 }
             }
@@ -293,9 +296,14 @@ impl Town {
         moved |= !sent.is_empty() || !replied.is_empty();
         for (to, bytes) in sent {
             let target = self.nodes.iter_mut().find(|node| node.id == to.0);
-            if let Some(process) = target.and_then(|node| node.process.as_mut()) {
-                let taken = process.shards[number].0.peer_bytes(NodeId(from), &bytes).expect("frames of a peer");
-                assert_eq!(taken, bytes.len(), "whole frames");
+            let Some(process) = target.and_then(|node| node.process.as_mut()) else { continue };
+            match process.shards[number].0.peer_bytes(NodeId(from), &bytes) {
+                Ok(taken) => assert_eq!(taken, bytes.len(), "whole frames"),
+                Err(reason) => {
+                    assert!(reason.contains("was removed"), "{reason}");
+                    let process = self.nodes[place].process.as_mut().expect("it runs");
+                    process.shards[number].0.peer_disconnected(to);
+                }
             }
         }
         replied.iter().for_each(|bytes| self.collect(bytes));

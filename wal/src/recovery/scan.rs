@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use ringraft_raft::mutants::{Mutant, is_active};
+
 use super::{Note, RecoveryError};
 use crate::batch::{self, BatchHeader, FLAG_SEAL, HEADER_BYTES, HeaderError};
 use crate::config::ValidConfig;
@@ -234,7 +236,8 @@ impl Scanner<'_> {
 
     fn next_batch(&self, scan: &mut SegmentScan) -> Result<BatchHeader, StopReason> {
         let header = self.header(scan.stop_block)?;
-        if let Some(last) = scan.batches.last().map(|batch| batch.header) {
+        let stale_too = is_active(Mutant::StaleBatchAccepted);
+        if let Some(last) = scan.batches.last().map(|batch| batch.header).filter(|_| !stale_too) {
             if header.segment_id != last.segment_id {
                 return Err(StopReason::OtherSegment { segment_id: header.segment_id });
             }

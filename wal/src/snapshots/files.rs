@@ -5,6 +5,7 @@
 //! error a file is written on only from its beginning; a file that a mark still needs is neither removed nor replaced.
 //! It retries nothing and poisons nothing.
 
+use ringraft_raft::mutants::{Mutant, is_active};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -181,6 +182,9 @@ impl<D: Disk> Wal<D> {
     /// Whether a mark names it, or may name it again if the newest one is lost in a crash.
     fn needs_snapshot(&self, snapshot: SnapshotName) -> bool {
         let Some(known) = self.groups.get(&snapshot.group) else { return false };
+        if is_active(Mutant::OlderSnapshotRemovedEarly) {
+            return known.marks.last().is_some_and(|mark| mark.index == snapshot.index);
+        }
         known.mark_sequence > self.durable_sequence || known.marks.iter().any(|mark| mark.index == snapshot.index)
     }
 

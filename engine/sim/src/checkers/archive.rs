@@ -36,6 +36,11 @@ impl Archived {
         Self { term: header.term, committed_in, record: bytes[..header.length as usize].into() }
     }
 
+    /// The record as it stands in the logs, without padding.
+    pub(crate) fn record(&self) -> &[u8] {
+        &self.record
+    }
+
     /// The requests in it; an entry that brings a configuration has none.
     pub(crate) fn payload(&self) -> &[u8] {
         record::requests(&self.record)

@@ -25,6 +25,10 @@ impl CommitRule {
         self.led[node].fill(None);
     }
 
+    pub(crate) fn forget(&mut self, replica: Replica) {
+        self.led[replica.node][replica.group as usize] = None;
+    }
+
     pub(crate) fn observe(&mut self, replica: Replica, view: &GroupView, machine: &Shard<SimDisk>) -> Checked {
         let term = view.hard_state.current_term;
         let now = (view.role == Role::Leader).then_some((term, view.commit_index));

@@ -41,6 +41,12 @@ impl Committed {
         self.terms[node].fill(0);
     }
 
+    /// A replica was given up: when it comes back, it has nothing.
+    pub(crate) fn forget(&mut self, replica: Replica) {
+        self.terms[replica.node][replica.group as usize] = 0;
+        self.records[replica.node][replica.group as usize] = 0;
+    }
+
     /// Looks at one replica, whose base is in the archive; the last entry whose commit is news, if any. What a damaged disk
     /// does not hold any more, another replica is the first to show.
     pub(crate) fn observe<'a>(

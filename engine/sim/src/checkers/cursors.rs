@@ -4,6 +4,7 @@
 //! Off the data path.
 
 use ringraft_engine::shard::inspect::{GroupView, LogCursors};
+use ringraft_raft::EntryId;
 
 use super::{Replica, Violation, is_news};
 use crate::world::Checked;
@@ -24,6 +25,16 @@ impl Cursors {
     pub(crate) fn restart(&mut self, node: usize) {
         self.groups[node].fill(None);
         self.logs[node].fill(None);
+    }
+
+    /// The last entry a replica had when it was looked at; `None`: this process was not seen with one.
+    pub(crate) fn last(&self, replica: Replica) -> Option<EntryId> {
+        self.groups[replica.node][replica.group as usize].map(|view| view.last)
+    }
+
+    /// A replica was given up.
+    pub(crate) fn forget(&mut self, replica: Replica) {
+        self.groups[replica.node][replica.group as usize] = None;
     }
 
     /// Looks at the cursors of a log.

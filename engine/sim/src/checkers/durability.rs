@@ -67,6 +67,22 @@ impl Durability {
         self.known[replica.node][replica.group as usize] = Durable { base, terms, hard_state };
     }
 
+    /// The replica was given up; its term and vote stay.
+    pub(crate) fn given_up(&mut self, replica: Replica) {
+        let known = &mut self.known[replica.node][replica.group as usize];
+        *known = Durable { hard_state: known.hard_state, ..Durable::default() };
+    }
+
+    /// The process is back without the replica: it had none, or an empty one that was made just before.
+    pub(crate) fn check_absent(&self, replica: Replica) -> Checked {
+        let last = self.known[replica.node][replica.group as usize].last_index();
+        if last == 0 {
+            return Ok(());
+        }
+        let seen = format!("{replica} had entries up to index {last} on its disk and is not there after its restart");
+        Err(Violation::new("durable entries survive", seen))
+    }
+
     /// Whether a replica without a process had reported a committed entry durable.
     pub(crate) fn holds(&self, replica: Replica, entry: EntryId) -> bool {
         let known = &self.known[replica.node][replica.group as usize];

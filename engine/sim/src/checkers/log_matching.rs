@@ -23,8 +23,9 @@ pub(crate) fn check(nodes: &[Node], archive: &Archive) -> Checked {
 fn compare(place: usize, one: &Node, other_place: usize, other: &Node, archive: &Archive) -> Checked {
     let (Some(left), Some(right)) = (&one.process, &other.process) else { return Ok(()) };
     for (left, right) in left.hosts.iter().zip(&right.hosts) {
-        for (one, other) in left.shard.group_views().zip(right.shard.group_views()) {
+        for one in left.shard.group_views() {
             let group = one.group;
+            let Some(other) = right.shard.group_views().find(|view| view.group == group) else { continue };
             let one_at = |index| match index <= one.base.index {
                 true => archive.term_at(group, index),
                 false => left.shard.term_at(group, index),

@@ -7,7 +7,10 @@
 //! | a log begins behind a committed entry that is applied | `archive`, `cursors` | every turn, every start |
 //! | one leader per term and group | `election_safety` | every turn |
 //! | what is told to peers is on the own disk | `promises` | every send |
-//! | a committed entry is on the disks of a majority | `committed` | every commit |
+//! | a committed entry is on the disks of a quorum, of both majorities while members change | `membership` | every commit |
+//! | members are those of the log; one change at a time | `membership` | every turn |
+//! | a new leader has the votes of a quorum of its configuration | `membership` | every election |
+//! | members keep their replicas; who gave one up votes for nobody without it | `membership` | every turn, every send |
 //! | a leader commits by counting only in its own term | `commit_rule` | every turn |
 //! | a new leader is elected while nobody holds a lease | `leases` | every election |
 //! | a new leader has every committed entry | `leader_completeness` | every election |
@@ -40,7 +43,8 @@ mod leader_completeness;
 mod leases;
 mod log_matching;
 pub(crate) mod log_replay;
-pub(crate) mod promises;
+mod membership;
+mod promises;
 pub(crate) mod staleness;
 mod stalled_leader;
 mod state_hash;
@@ -52,7 +56,8 @@ use std::fmt;
 
 use ringraft_engine::shard::Shard;
 use ringraft_engine::shard::inspect::{EntryRecord, GroupView};
-use ringraft_raft::EntryId;
+use ringraft_engine::topology::Topology;
+use ringraft_raft::{EntryId, Membership, NodeId};
 use ringraft_wal::record;
 
 use self::archive::Archive;
@@ -119,10 +124,13 @@ pub(crate) struct Checkers {
     bounds: bounds::Bounds,
     stalled: stalled_leader::StalledLeader,
     commit_rule: commit_rule::CommitRule,
+    members: membership::Members,
+    groups: u32,
+    shards: u16,
 }
 
 impl Checkers {
-    pub(crate) fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &Plan, topology: &Topology) -> Self {
         let (nodes, groups) = (plan.nodes, plan.groups as usize);
         Self {
             archive: Archive::new(groups),
@@ -134,6 +142,9 @@ impl Checkers {
             bounds: bounds::Bounds::new(plan),
             stalled: stalled_leader::StalledLeader::new(plan),
             commit_rule: commit_rule::CommitRule::new(nodes, groups),
+            members: membership::Members::new(topology),
+            groups: plan.groups,
+            shards: plan.shards,
         }
     }
 
@@ -161,7 +172,33 @@ impl Checkers {
                 seen.text = format!("group {} in term {}", view.group, view.hard_state.current_term);
             }
         }
+        self.look_for_missing(node, shard, machine)?;
         Ok(seen)
+    }
+
+    /// Replicas that were there at the last look and are not now were given up.
+    fn look_for_missing(&mut self, node: usize, shard: usize, machine: &Shard<SimDisk>) -> Checked {
+        for group in (shard as u32..self.groups).step_by(usize::from(self.shards)) {
+            let replica = Replica { node, group };
+            let Some(last) = self.cursors.last(replica).filter(|_| machine.replicas().all(|held| held != group)) else {
+                continue;
+            };
+            self.cursors.forget(replica);
+            self.committed.forget(replica);
+            self.commit_rule.forget(replica);
+            self.hashes.forget(replica);
+            self.durability.given_up(replica);
+            self.members.given_up(replica, last)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at what a node is about to send to a peer.
+    pub(crate) fn sends(&mut self, node: usize, peer: usize, bytes: &[u8], machine: &Shard<SimDisk>) -> Checked {
+        let members = &mut self.members;
+        promises::check(node, peer, bytes, machine, |voter, term, candidate, last| {
+            members.vote(voter, term, candidate, last)
+        })
     }
 
     /// Looks at a replica that has changed; whether it has just become leader.
@@ -185,18 +222,39 @@ impl Checkers {
             leader_completeness::check(replica, view, &self.archive, log.term_at)?;
         }
         self.commit_rule.observe(replica, view, machine)?;
-        if let Some(entry) = self.committed.observe(replica, view, &log, &mut self.archive)? {
-            self.on_majority(replica, shard, entry, nodes)?;
+        let committed = self.committed.observe(replica, view, &log, &mut self.archive)?;
+        let configurations = self.members.learn(replica.group, &self.archive)?;
+        let Some(found) = machine.memberships(replica.group) else { return Ok(elected) };
+        if elected {
+            self.members.elected(replica, view.hard_state.current_term, found.current())?;
+        }
+        for entry in configurations {
+            let holds = |place| self.holds(place, replica.group, shard, entry, nodes);
+            self.on_quorum(replica, entry, &[self.members.at(replica.group, entry.index)], holds)?;
+        }
+        if let Some(entry) = committed {
+            // What is in force behind it may count already, or not yet.
+            let holds = |place| self.holds(place, replica.group, shard, entry, nodes);
+            let either = [found.current(), self.members.at(replica.group, entry.index)];
+            self.on_quorum(replica, entry, &either, holds)?;
+        }
+        let record = |index| {
+            let term = machine.term_at(replica.group, index)?;
+            record_of(machine, &node.media[shard], replica.group, EntryId { term, index })
+        };
+        if !log.damaged {
+            self.members.replica(replica, view, found, record)?;
         }
         self.hashes.observe(replica, view, &self.archive)?;
         Ok(elected)
     }
 
-    /// A newly committed entry is on the disks of a majority, those of lost nodes counted as if they still had it.
-    fn on_majority(&self, replica: Replica, shard: usize, entry: EntryId, nodes: &[Node]) -> Checked {
-        let group = replica.group;
-        let holds = |(place, node): (usize, &Node)| match &node.process {
-            _ if node.lost.is_some() => true,
+    /// Whether a node has an entry on its disk; one that lost its own is counted as if it still had it, a machine that
+    /// burnt down as it was then.
+    fn holds(&self, place: usize, group: u32, shard: usize, entry: EntryId, nodes: &[Node]) -> bool {
+        let node = &nodes[place];
+        match &node.process {
+            _ if node.lost.is_some() && !node.is_burnt() => true,
             None => self.durability.holds(Replica { node: place, group }, entry),
             Some(process) => {
                 let machine = &process.hosts[shard].shard;
@@ -208,13 +266,25 @@ impl Checkers {
                 };
                 machine.group_views().any(durable)
             }
-        };
-        let holders = nodes.iter().enumerate().filter(|place| holds(*place)).count();
-        if holders > nodes.len() / 2 {
+        }
+    }
+
+    /// A newly committed entry is on the disks of a quorum of one of these configurations.
+    fn on_quorum(
+        &self,
+        replica: Replica,
+        entry: EntryId,
+        any_of: &[&Membership],
+        holds: impl Fn(usize) -> bool,
+    ) -> Checked {
+        let has = |node: NodeId| holds(node.0 as usize - 1);
+        if any_of.iter().any(|membership| membership.has_quorum(has)) {
             return Ok(());
         }
-        let seen = format!("{replica} calls entry {entry} committed, it is on {holders} of {} disks", nodes.len());
-        Err(Violation::new("committed is on a majority of disks", seen))
+        let members = any_of.first().map(|membership| membership.members()).unwrap_or_default();
+        let holders: Vec<NodeId> = members.into_iter().filter(|node| has(*node)).collect();
+        let seen = format!("{replica} calls entry {entry} committed, it is on the disks of {holders:?} by {any_of:?}");
+        Err(Violation::new("committed is on a quorum of disks", seen))
     }
 
     /// Looks at a shard after one of its ticks.
@@ -243,15 +313,18 @@ impl Checkers {
         self.stalled.restart(node);
         self.commit_rule.restart(node);
         self.hashes.restart(node);
+        let mut held = Vec::new();
         for machine in shards {
             for view in machine.group_views() {
+                held.push(view.group);
                 let replica = Replica { node, group: view.group };
                 self.archive.covers_base(replica, &view)?;
                 self.durability.check(replica, &view, &self.archive, |index| machine.term_at(view.group, index))?;
                 self.hashes.observe(replica, &view, &self.archive)?;
             }
         }
-        Ok(())
+        let missing = (0..self.groups).filter(|group| !held.contains(group));
+        missing.map(|group| Replica { node, group }).try_for_each(|replica| self.durability.check_absent(replica))
     }
 
     /// A node's disk was emptied on purpose.

@@ -11,14 +11,21 @@ use ringraft_engine::shard::inspect::GroupView;
 use ringraft_net::frame::{self, Frame, FrameKind};
 use ringraft_net::limits::Limits;
 use ringraft_net::wire::{self, PeerBody, PeerMessage};
-use ringraft_raft::{NodeId, Term};
+use ringraft_raft::{EntryId, NodeId, Term};
 
 use super::{Replica, Violation};
 use crate::disk::SimDisk;
 use crate::world::Checked;
 
-/// Looks at the frames that node `node` sends to `peer`.
-pub(crate) fn check(node: usize, peer: usize, bytes: &[u8], machine: &Shard<SimDisk>) -> Checked {
+/// Looks at the frames that node `node` sends to `peer`; hands every vote on: who votes, in which term, for whom, and where
+/// its log ends.
+pub(crate) fn check(
+    node: usize,
+    peer: usize,
+    bytes: &[u8],
+    machine: &Shard<SimDisk>,
+    mut vote: impl FnMut(Replica, Term, usize, EntryId) -> Checked,
+) -> Checked {
     let mut start = 0;
     while let Ok(Some(parsed)) = frame::parse(&bytes[start..], &Limits::PEER) {
         start += parsed.total_bytes;
@@ -28,6 +35,12 @@ pub(crate) fn check(node: usize, peer: usize, bytes: &[u8], machine: &Shard<SimD
                 let Some(view) = machine.group_views().find(|view| view.group == message.group) else { continue };
                 if !is_kept(node, peer, &message, &view) {
                     return Err(broken(node, peer, &view, &message));
+                }
+                let voter = Replica { node, group: view.group };
+                match message.body {
+                    PeerBody::RequestVoteResponse { granted: true } => vote(voter, message.term, peer, view.last)?,
+                    PeerBody::RequestVote { .. } => vote(voter, message.term, node, view.last)?,
+                    _ => {}
                 }
             }
             FrameKind::Heartbeats | FrameKind::HeartbeatAnswers => check_terms(node, peer, &parsed, machine)?,

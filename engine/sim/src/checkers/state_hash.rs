@@ -45,6 +45,11 @@ impl StateHashes {
         self.applied[node].fill(None);
     }
 
+    /// A replica was given up.
+    pub(crate) fn forget(&mut self, replica: Replica) {
+        self.applied[replica.node][replica.group as usize] = None;
+    }
+
     pub(crate) fn observe(&mut self, replica: Replica, view: &GroupView, archive: &Archive) -> Checked {
         let before = self.applied[replica.node][replica.group as usize].replace(view.last_applied);
         let restored = before.map_or(view.last_applied > 0, |before| view.base.index > before);

@@ -13,6 +13,7 @@
 pub(crate) mod encode;
 pub(crate) mod plan;
 
+use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{Index, Membership, NodeId};
 use ringraft_wal::{Disk, record};
 
@@ -93,7 +94,8 @@ impl Group {
 
     fn drive<D: Disk>(&mut self, io: &mut Io<D>) -> Stage {
         let Some(target) = self.drive.target.clone().filter(|_| self.is_leader()) else { return Stage::Idle };
-        if self.core.memberships().last_index() > self.core.commit_index() {
+        let pending = self.core.memberships().last_index() > self.core.commit_index();
+        if pending && !is_active(Mutant::SecondChange) {
             return Stage::Committing;
         }
         if self.is_handing_over() {

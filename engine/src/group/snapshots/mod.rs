@@ -18,6 +18,7 @@ mod receive;
 mod send;
 mod take;
 
+use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{EntryId, GroupId};
 use ringraft_wal::{Disk, SnapshotDone, SnapshotName};
 
@@ -271,7 +272,9 @@ impl Group {
     /// The place of a file that no mark names any more.
     fn old_snapshot<D: Disk>(&self, io: &Io<D>) -> Option<usize> {
         let marks = io.wal.snapshot_marks(self.id.0);
-        let old = |index: &u64| marks.iter().all(|mark| mark.index != *index);
+        let kept =
+            if is_active(Mutant::OlderSnapshotRemovedEarly) { &marks[marks.len().saturating_sub(1)..] } else { marks };
+        let old = |index: &u64| kept.iter().all(|mark| mark.index != *index);
         self.snapshots.files.iter().position(old)
     }
 

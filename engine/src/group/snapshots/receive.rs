@@ -7,6 +7,7 @@
 //! leader hears of it when the mark is durable.
 
 use ringraft_net::wire::{SnapshotAnswer, SnapshotPiece};
+use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{EntryId, InstallOutcome, NodeId, Role, Term};
 use ringraft_wal::record::SnapshotMark;
 use ringraft_wal::{Disk, SnapshotDone, SnapshotName, Ticket};
@@ -172,6 +173,9 @@ impl Group {
         if !receiving.reader.is_complete() {
             let (from, index, next) = (receiving.from, receiving.last.index, receiving.offset);
             return self.answer_snapshot(from, index, next, io);
+        }
+        if is_active(Mutant::ReceivedUnfinished) {
+            return self.loaded(io);
         }
         match io.wal.finish_snapshot(receiving.name, &mut io.disk) {
             Ok(ticket) => receiving.stage = Stage::Finishing(ticket),

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_wal::record::SnapshotMark;
 use ringraft_wal::{Disk, SnapshotDone, SnapshotName, Ticket, WalError};
 
@@ -78,7 +79,7 @@ impl Group {
         };
         let mut chunks = VecDeque::new();
         let writer = ChunkWriter::new(self.id, &file_head, &mut |chunk| chunks.push_back(chunk.to_vec()));
-        let name = SnapshotName { group: self.id.0, index };
+        let name = SnapshotName { group: self.id.0, index: head.last.index };
         self.snapshots.begin_count();
         let (slice, writer) = (Vec::new(), Some(writer));
         self.snapshots.taking = Some(Taking { name, head, writer, slice, chunks, offset: 0, stage: Stage::Walking });
@@ -117,6 +118,7 @@ impl Group {
                 io.snapshots.write_bytes = io.snapshots.write_bytes.saturating_sub(chunk.len() as u64);
                 io.wal.write_snapshot(taking.name, taking.offset, chunk, &mut io.disk).map(Stage::Writing)
             }
+            None if taking.writer.is_none() && is_active(Mutant::MarkBeforeFile) => Ok(Stage::Finished),
             None if taking.writer.is_none() => io.wal.finish_snapshot(taking.name, &mut io.disk).map(Stage::Finishing),
             None => return io.more_work = true,
         };

@@ -18,7 +18,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ringraft_net::wire;
-use ringraft_raft::{GroupId, NodeId};
+use ringraft_raft::mutants::{Mutant, is_active};
+use ringraft_raft::{EntryId, GroupId, NodeId};
 use ringraft_wal::Disk;
 
 use self::gossip::Gossip;
@@ -180,6 +181,10 @@ impl<D: Disk> Shard<D> {
     }
 
     fn drop_if_proved(&mut self, group: GroupId) {
+        if is_active(Mutant::DroppedWithoutProof) {
+            let _ = self.drop_replica(group.0, EntryId { term: u64::MAX, index: u64::MAX });
+            return;
+        }
         let known = self.control.known.get(&group.0);
         if let Some(proof) = known.and_then(|known| known.view.excludes(self.settings.node)) {
             // Refused while its leader speaks to it, or when it holds more than was proved.

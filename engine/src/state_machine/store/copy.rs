@@ -11,6 +11,7 @@
 use super::{Item, Store};
 use crate::state_machine::copying::Copying;
 use crate::state_machine::records;
+use ringraft_raft::mutants::{Mutant, is_active};
 
 /// Buckets that one slice visits at most, so that a sparse table does not hold up the shard.
 const BUCKETS_MAX: usize = 8_192;
@@ -21,6 +22,9 @@ pub(super) fn keep(copying: &mut Copying, item: &mut Item) {
     if item.copied_in != copying.epoch {
         item.copied_in = copying.epoch;
         copying.left -= 1;
+        if is_active(Mutant::SnapshotWithoutPreImages) {
+            return;
+        }
         records::append_key(&mut copying.pending, item.key(), item.value(), item.version);
     }
 }

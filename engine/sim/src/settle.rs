@@ -74,7 +74,9 @@ impl World {
             return is_member.then(|| format!("node {id} is a member and does not run: {:?}", place.state));
         };
         if !is_member {
-            return Some(format!("node {id} is no member and runs: {newest:?}"));
+            let linked: Vec<_> = process.hosts.iter().map(|host| host.shard.status().peers_connected).collect();
+            let known = process.board.topology().epoch();
+            return Some(format!("node {id} is no member and runs, knows epoch {known}, is linked to {linked:?}: {newest:?}"));
         }
         for host in &process.hosts {
             if **host.shard.topology() != *newest {

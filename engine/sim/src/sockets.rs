@@ -173,7 +173,7 @@ impl World {
                     }
                     Err(error) => {
                         if is_removal(&error) {
-                            host.shard.refused_as_removed(NodeId(peer as u64 + 1));
+                            host.shard.refused_as_removed();
                         }
                         self.lose_peer(node, shard, peer);
                     }

@@ -99,7 +99,7 @@ impl Sender {
                 }
                 Err(NotLinked { reason, removed }) => {
                     if removed {
-                        host.shard.borrow_mut().refused_as_removed(self.node);
+                        host.shard.borrow_mut().refused_as_removed();
                     }
                     if reason != last_reason {
                         warn!(peer = self.node.0, reason, "cannot link to a peer yet; trying again");

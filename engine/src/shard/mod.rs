@@ -413,7 +413,6 @@ impl<D: Disk> Shard<D> {
     /// The link to `node` stands.
     pub fn peer_connected(&mut self, node: NodeId) {
         self.io.peers.connected(node);
-        self.control.welcomed(node);
     }
 
     /// The link to `node` broke.

@@ -73,6 +73,29 @@ fn two_nodes_join_and_get_their_share_and_one_leaves() {
 }
 
 #[test]
+fn nodes_that_were_removed_while_they_were_away_hear_of_it_though_they_have_each_other() {
+    let mut town = town(5);
+    for gone in [4, 5] {
+        town.crash(gone);
+        town.change(&AdminRequest::RemoveNode { node: gone });
+    }
+    for _ in 0..3_000 {
+        if town.newest().removed() == [4, 5] {
+            break;
+        }
+        town.tick(1);
+    }
+    assert_eq!(town.newest().removed(), [4, 5]);
+    for gone in [4, 5] {
+        town.start(gone);
+    }
+    town.tick(40);
+    assert!(town.node(4).removed && town.node(5).removed);
+    town.rest();
+    town.read_all();
+}
+
+#[test]
 fn a_dead_node_is_replaced_by_a_new_one() {
     let mut town = town(4);
     let before = town.newest().clone();

@@ -213,7 +213,7 @@ impl Town {
                     let removed = admitting.get(&peer.0).is_some_and(|topology| topology.removed().contains(&id));
                     match (shard.peers().is_connected(peer), accepts, removed) {
                         (false, true, _) => shard.peer_connected(peer),
-                        (false, _, true) => shard.refused_as_removed(peer),
+                        (false, _, true) => shard.refused_as_removed(),
                         // An accepted link stays until one side breaks it.
                         (true, _, _) if !admitting.contains_key(&peer.0) => shard.peer_disconnected(peer),
                         _ => {}

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use ringraft_engine::limits::Limits;
 use ringraft_engine::payload;
 use ringraft_engine::state_machine::StateMachine;
+use ringraft_engine::topology::Topology;
 use ringraft_net::wire::{self, Operation, OperationRef, OperationResult, OutcomeRef, Position};
 use ringraft_raft::{GroupId, Index};
 
@@ -256,6 +257,11 @@ fn value_of(operation: &Operation) -> Option<&Vec<u8>> {
     }
 }
 
+/// The cluster writes its own keys by compare-and-set, and may do so twice.
+fn is_of_the_cluster(operation: &Operation) -> bool {
+    operation.as_operation_ref().key().is_some_and(|key| key.starts_with(Topology::RESERVED))
+}
+
 /// Where written values were executed: group, index, position.
 type Places<'a> = BTreeMap<&'a Vec<u8>, (u32, Index, u32)>;
 
@@ -264,7 +270,7 @@ fn effects_by_value(logs: &BTreeMap<u32, Replayed>) -> Result<Places<'_>, Violat
     let mut found = BTreeMap::new();
     for (group, log) in logs {
         for ((index, position), (operations, _)) in &log.effects {
-            for value in operations.iter().filter_map(value_of) {
+            for value in operations.iter().filter(|operation| !is_of_the_cluster(operation)).filter_map(value_of) {
                 if let Some(before) = found.insert(value, (*group, *index, *position)) {
                     let text =
                         format!("{operations:?} was executed at {before:?} and at {:?}", (group, index, position));

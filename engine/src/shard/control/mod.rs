@@ -14,7 +14,6 @@
 mod gossip;
 mod lead;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ringraft_net::wire;
@@ -43,17 +42,10 @@ pub(super) struct Control {
     stored: Option<Vec<u8>>,
     /// `last_applied` of group 0 when it was read.
     read_at: u64,
-    /// Nodes that said that this one was removed.
-    refused_by: BTreeSet<NodeId>,
+    /// A member said that this node was removed. It knew that from a committed topology, and ids never return.
+    told_removed: bool,
     /// Requests counted when they were last told.
     requests_told: u64,
-}
-
-impl Control {
-    /// A member took the link to it.
-    pub(super) fn welcomed(&mut self, by: NodeId) {
-        self.refused_by.remove(&by);
-    }
 }
 
 impl<D: Disk> Shard<D> {
@@ -89,18 +81,16 @@ impl<D: Disk> Shard<D> {
         &self.settings.topology
     }
 
-    /// Whether this node was removed from the cluster, for good: the topology says so, or a member did and none talks to
-    /// this node.
+    /// Whether this node was removed from the cluster, for good: the topology says so, or a member did. Others that were
+    /// removed may still talk to it.
     #[must_use]
     pub fn is_removed(&self) -> bool {
-        let is_alone = || !self.io.peers.nodes().any(|node| self.io.peers.is_connected(node));
-        self.settings.topology.removed().binary_search(&self.settings.node.0).is_ok()
-            || !self.control.refused_by.is_empty() && is_alone()
+        self.settings.topology.removed().binary_search(&self.settings.node.0).is_ok() || self.control.told_removed
     }
 
     /// A member refused the link to it, since this node was removed.
-    pub fn refused_as_removed(&mut self, by: NodeId) {
-        self.control.refused_by.insert(by);
+    pub fn refused_as_removed(&mut self) {
+        self.control.told_removed = true;
     }
 
     /// The topology as clients see it, with the leaders that are known here.

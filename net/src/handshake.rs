@@ -40,7 +40,8 @@ pub struct Identity {
     pub shard: u16,
     /// Digest of the configuration every node must share.
     pub config_digest: u64,
-    /// All nodes of the cluster, its own among them.
+    /// All nodes of the cluster, its own among them. None: this node reaches nobody of those it knows, so whoever it does
+    /// not know may be a member.
     pub members: Vec<u64>,
     /// Nodes that were removed from it.
     pub removed: Vec<u64>,
@@ -191,7 +192,8 @@ fn check_peer(identity: &Identity, hello: &Hello) -> Result<(), Refused> {
         );
         return refuse(RefusalCode::Removed, message);
     }
-    if hello.node == identity.node || !identity.members.contains(&hello.node) {
+    let is_stranger = !identity.members.is_empty() && !identity.members.contains(&hello.node);
+    if hello.node == identity.node || is_stranger {
         let message = format!(
             "node {} is no other member of the cluster, which has nodes {:?}; check its node id",
             hello.node, identity.members

@@ -471,8 +471,14 @@ fn reports() {
         committed_term: 7,
         committed_index: 8,
     };
-    let report =
-        Report { node: 1, epoch: 5, release: String::from("0.1.0"), requests_per_second: 9, groups: vec![group] };
+    let report = Report {
+        node: 1,
+        epoch: 5,
+        release: String::from("0.1.0"),
+        requests_per_second: 9,
+        groups: vec![group],
+        topology: String::from("{}"),
+    };
     check(
         "report",
         r"
@@ -497,8 +503,11 @@ fn reports() {
     assert_eq!(wire::view_transfer_wish(&head(&bytes)).unwrap(), wish);
     let groups = vec![ReportedGroup::default(); wire::REPORT_GROUPS_MAX + 1];
     bytes.clear();
-    Report { groups, ..report }.append_frame(&mut bytes);
+    Report { groups, ..Report::default() }.append_frame(&mut bytes);
     assert!(wire::view_report(&head(&bytes)).is_err(), "a report is bounded");
+    bytes.clear();
+    Report { topology: "x".repeat((1 << 20) + 1), ..Report::default() }.append_frame(&mut bytes);
+    assert!(wire::view_report(&head(&bytes)).is_err(), "and so is the topology in it");
 }
 
 #[test]

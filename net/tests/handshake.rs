@@ -113,6 +113,10 @@ fn a_peer_that_is_no_other_member() {
     let stranger = identity(9);
     assert_refused(shake(&Dialer::peer(&stranger, 2), &identity(2)), RefusalCode::NotMember, &["node 9", "[1, 2, 3]"]);
     assert_refused(shake(&Dialer::peer(&identity(2), 2), &identity(2)), RefusalCode::NotMember, &["node 2"]);
+    let alone = Identity { members: Vec::new(), removed: vec![7], ..identity(2) };
+    assert!(shake(&Dialer::peer(&stranger, 2), &alone).0.is_ok(), "who reaches nobody takes whom it does not know");
+    assert_refused(shake(&Dialer::peer(&identity(2), 2), &alone), RefusalCode::NotMember, &["node 2"]);
+    assert_refused(shake(&Dialer::peer(&identity(7), 2), &alone), RefusalCode::Removed, &["node 7"]);
 }
 
 #[test]

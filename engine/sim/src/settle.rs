@@ -30,6 +30,7 @@ impl World {
             self.switch_strangers_off()?;
             let Some(reason) = self.why_not_settled() else { return Ok(()) };
             if self.now_us() >= until_us {
+                self.describe_leaders();
                 return Err(Violation::new("changes of members end", reason));
             }
             let step_us = self.now_us() + STEP_US;
@@ -52,6 +53,22 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// What leaders know, for the report.
+    fn describe_leaders(&mut self) {
+        let hosts = self.nodes.iter().filter_map(|node| node.process.as_ref()).flat_map(|process| &process.hosts);
+        let lines: Vec<String> = hosts
+            .map(|host| host.shard.status())
+            .map(|status| {
+                let groups: Vec<_> = status.groups.iter().filter(|group| group.role != "follower").collect();
+                let (node, peers, nodes) = (status.node, &status.peers_connected, &status.nodes);
+                format!("n{node} is linked to {peers:?}, leads or wants to {groups:?}, has heard {nodes:?}")
+            })
+            .collect();
+        for line in lines {
+            self.note(format_args!("{line}"));
+        }
     }
 
     /// What is missing for the members to be at rest.

@@ -262,13 +262,14 @@ impl World {
     /// Who a shard says it is in a handshake, with the members as it knows them.
     pub(crate) fn identity(&self, node: usize, shard: usize) -> Identity {
         let process = self.nodes[node].process.as_ref();
-        let topology = process.map_or(&self.nodes[node].kept, |process| process.hosts[shard].shard.topology());
+        let machine = process.map(|process| &process.hosts[shard].shard);
+        let topology = machine.map_or(&self.nodes[node].kept, |machine| machine.topology());
         Identity {
             cluster: self.plan.cluster(),
             node: node as u64 + 1,
             shard: shard as u16,
             config_digest: self.plan.seed,
-            members: topology.nodes().iter().map(|record| record.id.0).collect(),
+            members: machine.map(|machine| machine.admitted()).unwrap_or_default(),
             removed: topology.removed().to_vec(),
         }
     }

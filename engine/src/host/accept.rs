@@ -38,7 +38,7 @@ impl Local {
             node: self.node,
             shard: self.shard,
             config_digest: self.config_digest,
-            members: topology.nodes().iter().map(|node| node.id.0).collect(),
+            members: shard.admitted(),
             removed: topology.removed().to_vec(),
         }
     }

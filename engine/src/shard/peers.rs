@@ -179,11 +179,10 @@ impl Peers {
         });
     }
 
-    /// Queues a report for every peer.
-    pub(crate) fn send_report(&mut self, report: &wire::Report) {
-        let nodes: Vec<NodeId> = self.nodes().collect();
+    /// Queues a report for some peers.
+    pub(crate) fn send_report(&mut self, nodes: &[NodeId], report: &wire::Report) {
         for node in nodes {
-            self.push(node, |out| {
+            self.push(*node, |out| {
                 report.append_frame(out);
             });
         }

@@ -29,6 +29,16 @@ fn grow(town: &mut Town, nodes: &[u64]) {
     }
 }
 
+fn wait_until_removed(town: &mut Town, node: u64) {
+    for _ in 0..3_000 {
+        if town.newest().removed().contains(&node) {
+            return;
+        }
+        town.tick(1);
+    }
+    panic!("node {node} is not removed: {:#?}", town.newest());
+}
+
 #[test]
 fn two_nodes_join_and_get_their_share_and_one_leaves() {
     let mut town = town(3);
@@ -78,20 +88,62 @@ fn nodes_that_were_removed_while_they_were_away_hear_of_it_though_they_have_each
     for gone in [4, 5] {
         town.crash(gone);
         town.change(&AdminRequest::RemoveNode { node: gone });
+        wait_until_removed(&mut town, gone);
     }
-    for _ in 0..3_000 {
-        if town.newest().removed() == [4, 5] {
-            break;
-        }
-        town.tick(1);
-    }
-    assert_eq!(town.newest().removed(), [4, 5]);
     for gone in [4, 5] {
         town.start(gone);
     }
     town.tick(40);
     assert!(town.node(4).removed && town.node(5).removed);
     town.rest();
+    town.read_all();
+}
+
+#[test]
+fn who_was_away_hears_of_new_nodes_from_those_it_knows() {
+    let mut town = town(3);
+    town.crash(1);
+    grow(&mut town, &[4, 5]);
+    for _ in 0..40 {
+        town.tick(20);
+        if town.newest().nodes().iter().all(|node| node.state == NodeState::Active) {
+            break;
+        }
+    }
+    let leader = town.leader(0);
+    for _ in 0..20 {
+        if town.leader(0) == 4 {
+            break;
+        }
+        let from = town.leader(0);
+        town.administrate(from, 0, &AdminRequest::Transfer { group: 0, to: 4 });
+        town.tick(5);
+    }
+    assert_eq!(town.leader(0), 4, "{leader} hands over");
+    let epoch = town.newest().epoch();
+    town.start(1);
+    assert_eq!(town.node(1).topology().unwrap().epoch(), 1, "it knows neither the leader nor the other new node");
+    town.tick(60);
+    assert!(town.node(1).topology().unwrap().epoch() >= epoch);
+    town.rest();
+    town.read_all();
+}
+
+#[test]
+fn who_was_away_while_all_it_knows_were_replaced_is_found_by_the_others() {
+    let mut town = town(3);
+    town.crash(1);
+    for (old, node) in [(2, 4), (3, 5)] {
+        town.boot_joining(node);
+        let addresses = town::addresses(node);
+        town.change(&AdminRequest::ReplaceNode { old, node, addresses, instance: node });
+        wait_until_removed(&mut town, old);
+    }
+    town.start(1);
+    assert_eq!(town.node(1).topology().unwrap().epoch(), 1);
+    town.tick(60);
+    town.rest();
+    assert!(town.node(1).topology().unwrap().node(NodeId(5)).is_some());
     town.read_all();
 }
 

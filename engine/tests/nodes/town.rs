@@ -202,15 +202,21 @@ impl Town {
 
     /// Links as hosts keep them: dialed by the shard's peers, admitted by the other side's topology.
     fn link(&mut self) {
-        let admitting: BTreeMap<u64, Arc<Topology>> =
-            self.nodes.iter().filter_map(|node| Some((node.id, Arc::clone(node.topology()?)))).collect();
+        let process = |node: &Node| node.process.as_ref().map(|process| process.shards[0].0.admitted());
+        let admitting: BTreeMap<u64, (Vec<u64>, Arc<Topology>)> = self
+            .nodes
+            .iter()
+            .filter_map(|node| Some((node.id, (process(node)?, Arc::clone(node.topology()?)))))
+            .collect();
         for node in &mut self.nodes {
             let (id, Some(process)) = (node.id, &mut node.process) else { continue };
             for (shard, _) in &mut process.shards {
                 let peers: Vec<NodeId> = shard.peers().nodes().collect();
                 for peer in peers {
-                    let accepts = admitting.get(&peer.0).is_some_and(|topology| topology.node(NodeId(id)).is_some());
-                    let removed = admitting.get(&peer.0).is_some_and(|topology| topology.removed().contains(&id));
+                    let other = admitting.get(&peer.0);
+                    let removed = other.is_some_and(|(_, topology)| topology.removed().contains(&id));
+                    let admits = |members: &[u64]| members.is_empty() || members.contains(&id);
+                    let accepts = !removed && other.is_some_and(|(members, _)| admits(members));
                     match (shard.peers().is_connected(peer), accepts, removed) {
                         (false, true, _) => shard.peer_connected(peer),
                         (false, _, true) => shard.refused_as_removed(),

@@ -9,6 +9,7 @@
 
 use super::archive::{self, WireError};
 use crate::frame::{self, FrameKind};
+use crate::limits::TOPOLOGY_BYTES_MAX;
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// Groups in one frame at most.
@@ -52,6 +53,8 @@ pub struct Report {
     pub requests_per_second: u64,
     /// Groups it leads, or a part of them.
     pub groups: Vec<ReportedGroup>,
+    /// The text of that topology, for who may not know it; empty for others.
+    pub topology: String,
 }
 
 impl Report {
@@ -66,11 +69,11 @@ impl Report {
 /// Reads the head of a `Report` frame.
 ///
 /// # Errors
-/// When the bytes are not one, or it has too many groups.
+/// When the bytes are not one, it has too many groups, or its topology is longer than any.
 pub fn view_report(bytes: &[u8]) -> Result<Report, WireError> {
     const NAME: &str = "report";
     let report = archive::access::<ArchivedReport>(bytes, NAME)?;
-    if report.groups.len() > REPORT_GROUPS_MAX {
+    if report.groups.len() > REPORT_GROUPS_MAX || report.topology.len() > TOPOLOGY_BYTES_MAX {
         return Err(WireError { type_name: NAME, bytes: bytes.len() });
     }
     archive::to_native(report, NAME)

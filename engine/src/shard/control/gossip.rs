@@ -2,10 +2,12 @@
 //!
 //! Off the data path.
 //! Invariants: of two reports of a group the one of the later term counts, of one term the later one; what is older than
-//! five reports is forgotten, a node that was not heard for three is not alive; bounded by the nodes and groups there are.
+//! five reports is forgotten, a node that was not heard for three is not alive; bounded by the nodes and groups there are;
+//! the topology that is told is one that its teller acts on, and so one that is committed.
 //! It never decides what is safe: a replica checks a proof against its own log before it goes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ringraft_net::wire::{self, REPORT_GROUPS_MAX, Report, ReportedGroup, TransferWish};
 use ringraft_raft::{EntryId, GroupId, Membership, NodeId};
@@ -15,6 +17,7 @@ use super::super::Shard;
 use super::super::board::{KnownGroups, LedGroup, NodeBoard};
 use super::super::inspect::MembershipView;
 use crate::snapshot::MEMBERS_MAX;
+use crate::topology::Topology;
 
 /// Reports after which a node that says nothing is not alive.
 const ALIVE_REPORTS: u64 = 3;
@@ -31,6 +34,8 @@ pub(super) struct Gossip {
     heard: BTreeMap<NodeId, Heard>,
     groups: BTreeMap<u32, (u64, LedGroup)>,
     wishes: Vec<(GroupId, NodeId)>,
+    /// A topology that another node told, newer than this one's when it came.
+    newer: Option<Arc<Topology>>,
 }
 
 /// What another node said of itself.
@@ -59,7 +64,7 @@ pub struct NodeStatus {
 
 impl Gossip {
     fn hear(&mut self, tick: u64, report: Report) -> Result<(), String> {
-        let Report { node, epoch, release, requests_per_second, groups } = report;
+        let Report { node, epoch, release, requests_per_second, groups, topology: _ } = report;
         let leader = NodeId(node);
         self.heard.insert(leader, Heard { tick, epoch, release, requests_per_second });
         for group in groups {
@@ -138,21 +143,41 @@ impl<D: Disk> Shard<D> {
         let known: KnownGroups =
             self.control.gossip.groups.iter().map(|(group, (_, led))| (*group, led.clone())).collect();
         board.set_known(known);
+        self.report(board);
+    }
+
+    /// Tells every peer what this node leads, and the topology to those who do not know it: whoever leads group 0 now may be
+    /// somebody they have never heard of, and cannot link to.
+    fn report(&mut self, board: &NodeBoard) {
         let groups: Vec<ReportedGroup> = board.led().map(reported).collect();
         let mut pages: Vec<Vec<ReportedGroup>> = groups.chunks(REPORT_GROUPS_MAX).map(<[_]>::to_vec).collect();
         if pages.is_empty() {
             pages.push(Vec::new()); // who leads nothing is alive too
         }
+        let epoch = self.settings.topology.epoch();
+        let heard = &self.control.gossip.heard;
+        let knows = |node: &NodeId| heard.get(node).is_some_and(|heard| heard.epoch >= epoch);
+        let (knowing, behind): (Vec<NodeId>, Vec<NodeId>) = self.io.peers.nodes().partition(knows);
         for groups in pages {
-            let report = Report {
+            let mut report = Report {
                 node: self.settings.node.0,
-                epoch: self.settings.topology.epoch(),
+                epoch,
                 release: String::from(env!("CARGO_PKG_VERSION")),
                 requests_per_second: board.requests(),
                 groups,
+                topology: String::new(),
             };
-            self.io.peers.send_report(&report);
+            self.io.peers.send_report(&knowing, &report);
+            if !behind.is_empty() {
+                report.topology = String::from_utf8_lossy(&self.settings.topology.encode()).into_owned();
+                self.io.peers.send_report(&behind, &report);
+            }
         }
+    }
+
+    /// A newer topology that another node told.
+    pub(super) fn take_newer(&mut self) -> Option<Arc<Topology>> {
+        self.control.gossip.newer.take().filter(|newer| newer.epoch() > self.settings.topology.epoch())
     }
 
     /// Another node's report.
@@ -163,6 +188,11 @@ impl<D: Disk> Shard<D> {
         }
         if let Some(group) = report.groups.iter().find(|group| group.group >= self.settings.groups) {
             return Err(format!("node {from} reports group {}, which does not exist", group.group));
+        }
+        if report.epoch > self.settings.topology.epoch() && !report.topology.is_empty() {
+            let told = self.settings.decode(report.topology.as_bytes());
+            let told = told.map_err(|error| format!("node {from} tells a topology that cannot be used: {error}"))?;
+            self.control.gossip.newer = Some(Arc::new(told));
         }
         self.control.gossip.hear(self.ticks, report)
     }

@@ -7,7 +7,7 @@
 //!   adopt: links, addresses, targets of the groups here, replicas that are missing; those not wanted go with a proof
 //! ```
 //! Invariants: only a topology that is committed in group 0, or that this node began with, is ever adopted, and never an
-//! older one; a replica is given up only if its group's leader proved that nothing of it is needed; without an exchange a
+//! older one, whether group 0 brings it here or a peer that has it; a replica is given up only if its group's leader proved that nothing of it is needed; without an exchange a
 //! shard does what it was told before.
 //! What nodes tell each other is in `gossip.rs`, what the leader of group 0 decides in `lead.rs`.
 
@@ -55,6 +55,9 @@ impl<D: Disk> Shard<D> {
         self.control.known = Arc::clone(board.known());
         if is_source {
             self.read_topology();
+            if let Some(newer) = self.take_newer() {
+                self.adopt(newer);
+            }
         }
         let newest = Arc::clone(board.meet(&self.settings.topology, is_source));
         if newest != self.settings.topology {
@@ -91,6 +94,16 @@ impl<D: Disk> Shard<D> {
     /// A member refused the link to it, since this node was removed.
     pub fn refused_as_removed(&mut self) {
         self.control.told_removed = true;
+    }
+
+    /// The nodes that may link to this one; none: it reaches none of those it knows. They may all be gone, and whoever dials
+    /// it know more.
+    #[must_use]
+    pub fn admitted(&self) -> Vec<u64> {
+        let mut others = self.io.peers.nodes().peekable();
+        let is_alone = others.peek().is_some() && !others.any(|node| self.io.peers.is_connected(node));
+        let members = self.settings.topology.nodes().iter().map(|node| node.id.0);
+        if is_alone { Vec::new() } else { members.collect() }
     }
 
     /// The topology as clients see it, with the leaders that are known here.
@@ -133,7 +146,7 @@ impl<D: Disk> Shard<D> {
         self.control.stored = text;
         match decoded {
             Some(Ok(topology)) if topology.epoch() >= self.settings.topology.epoch() => self.adopt(Arc::new(topology)),
-            Some(Ok(_)) | None => {} // this node knew better before its restart
+            Some(Ok(_)) | None => {} // this node knew better before its restart, or was told
             Some(Err(error)) => self.io.fail(Fatal::Topology(error)),
         }
     }

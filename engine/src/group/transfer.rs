@@ -12,7 +12,7 @@
 //! It never decides that somebody else leads: the target needs the votes of a quorum.
 
 use ringraft_net::wire::{AdminRefusal, AdminReply};
-use ringraft_raft::{NodeId, TransferError};
+use ringraft_raft::{NodeId, ProgressState, TransferError};
 use ringraft_wal::Disk;
 
 use super::Group;
@@ -85,9 +85,13 @@ impl Group {
         }
     }
 
-    /// The cluster would rather have `to` lead. Nobody waits for it, and it may not be possible.
+    /// The cluster would rather have `to` lead. Nobody waits for it, and it may not be possible: who does not take what is
+    /// sent, as one whose disk stands still, is not asked, since this leader takes no requests meanwhile and would be told
+    /// the same wish again and again.
     pub(crate) fn follow_wish<D: Disk>(&mut self, to: NodeId, io: &mut Io<D>) {
+        let takes = |(node, _, _, state)| node == to && state == ProgressState::Replicate;
         let possible = self.is_leader() && !self.is_handing_over() && self.targets(io).contains(&to);
+        let possible = possible && self.core.progress().any(takes);
         if possible && self.core.transfer_leadership(to).is_ok() {
             self.advance(Input::Nothing, io);
         }

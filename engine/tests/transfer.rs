@@ -4,8 +4,11 @@
 
 mod cluster;
 
+use std::sync::Arc;
+
 use cluster::{Cluster, GROUPS, get, group_of, put, value};
-use ringraft_net::wire::{AdminRefusal, AdminReply, AdminRequest, Outcome};
+use ringraft_engine::shard::board::NodeBoard;
+use ringraft_net::wire::{AdminRefusal, AdminReply, AdminRequest, Outcome, TransferWish};
 use ringraft_raft::NodeId;
 
 /// A cluster where "a" is written, its group, and that group's leader.
@@ -149,6 +152,26 @@ fn a_leader_whose_disk_stands_still_tells_another_to_campaign() {
     assert_ne!(next, leader);
     assert_eq!(cluster.status(next, group).term, term + 1, "one election");
     assert_eq!(cluster.ask(next, &get("a")), value("2"), "the others held it");
+}
+
+#[test]
+fn a_wish_for_a_leader_whose_disk_stands_still_is_not_followed() {
+    let (mut cluster, group, leader) = written();
+    let (place, still) = (leader as usize - 1, leader % 3 + 1);
+    cluster.nodes[still as usize - 1].flushing = false;
+    cluster.ask(leader, &put("a", "2")).expect("acknowledged by the others");
+    cluster.tick(100);
+    let mut board = NodeBoard::new(Arc::clone(cluster.nodes[place].shard.topology()));
+    let mut wish = Vec::new();
+    TransferWish { group, to: still }.append_frame(&mut wish);
+    for round in 0..40 {
+        let shard = &mut cluster.nodes[place].shard;
+        shard.peer_bytes(NodeId(still), &wish).expect("a good frame");
+        (0..2).for_each(|_| shard.exchange(&mut board));
+        let told = cluster.ask(leader, &put("a", &round.to_string()));
+        assert!(matches!(told, Some(Outcome::Done(_))), "round {round}: {told:?}");
+        cluster.tick(1);
+    }
 }
 
 #[test]

@@ -90,7 +90,8 @@ impl RaftCore {
         }
         if !held {
             self.log = LogTerms::after(last);
-            let brought = if is_active(Mutant::SnapshotMembersIgnored) { self.membership().clone() } else { membership };
+            let brought =
+                if is_active(Mutant::SnapshotMembersIgnored) { self.membership().clone() } else { membership };
             self.memberships = Memberships::new(brought);
             self.durable_index = last.index;
             self.commit_index = last.index;

@@ -221,7 +221,8 @@ impl World {
 
     /// Asks somebody who may know for what the job needs.
     fn ask(&mut self, job: Job) {
-        let running: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].state == State::Running).collect();
+        let running: Vec<usize> =
+            (0..self.nodes.len()).filter(|node| self.nodes[*node].state == State::Running).collect();
         if running.is_empty() {
             return;
         }

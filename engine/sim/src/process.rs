@@ -95,8 +95,7 @@ impl World {
         }
         self.checkers.process_starts(node, hosts.iter().map(|host| &host.shard))?;
         let board = NodeBoard::new(Arc::clone(&self.nodes[node].kept));
-        self.nodes[node].process =
-            Some(Process { hosts, board, stopping: false, stopping_ticks: 0, removed: false });
+        self.nodes[node].process = Some(Process { hosts, board, stopping: false, stopping_ticks: 0, removed: false });
         self.nodes[node].state = State::Running;
         self.statistics.starts += 1;
         self.note(format_args!("n{} runs (incarnation {incarnation})", node + 1));

@@ -224,7 +224,8 @@ fn replace_everybody() -> Vec<(u64, Action)> {
 
 /// Machines burn while others lose their power.
 fn replace_burnt_nodes() -> Vec<(u64, Action)> {
-    let mut script: Vec<(u64, Action)> = (1..=3).map(|turn| at(4 * turn - 2, Action::Change(Wish::ReplaceBurnt))).collect();
+    let mut script: Vec<(u64, Action)> =
+        (1..=3).map(|turn| at(4 * turn - 2, Action::Change(Wish::ReplaceBurnt))).collect();
     let crash = Action::CrashAll { ending: Ending::PowerLost, down_us: 200 * MILLISECOND_US };
     script.extend(again(3 * SECOND_US, 3 * SECOND_US, 3, crash));
     script

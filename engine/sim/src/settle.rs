@@ -93,7 +93,9 @@ impl World {
         if !is_member {
             let linked: Vec<_> = process.hosts.iter().map(|host| host.shard.status().peers_connected).collect();
             let known = process.board.topology().epoch();
-            return Some(format!("node {id} is no member and runs, knows epoch {known}, is linked to {linked:?}: {newest:?}"));
+            return Some(format!(
+                "node {id} is no member and runs, knows epoch {known}, is linked to {linked:?}: {newest:?}"
+            ));
         }
         for host in &process.hosts {
             if **host.shard.topology() != *newest {
@@ -104,7 +106,10 @@ impl World {
         let held: Vec<u32> = process.hosts.iter().flat_map(|host| host.shard.replicas()).collect();
         let belongs = |group: u32| group == 0 || newest.replicas(GroupId(group)).contains(&id);
         let wrong = (0..self.plan.groups).find(|group| held.contains(group) != belongs(*group))?;
-        Some(format!("node {id} holds groups {held:?}, group {wrong} is to be on {:?}", newest.replicas(GroupId(wrong))))
+        Some(format!(
+            "node {id} holds groups {held:?}, group {wrong} is to be on {:?}",
+            newest.replicas(GroupId(wrong))
+        ))
     }
 
     fn why_group_not_settled(&self, group: u32, newest: &Topology) -> Option<String> {
@@ -116,10 +121,9 @@ impl World {
         let Some(view) = views.next() else { return Some(format!("group {group} has no leader")) };
         let (voters, learners) = (newest.replicas(GroupId(group)), newest.learners(GroupId(group)));
         let members = &view.members;
-        let is_it = view.is_committed()
-            && !members.is_joint()
-            && members.voters() == voters
-            && members.learners() == learners;
-        (!is_it).then(|| format!("group {group} is to have voters {voters:?} and learners {learners:?}, it has {view:?}"))
+        let is_it =
+            view.is_committed() && !members.is_joint() && members.voters() == voters && members.learners() == learners;
+        (!is_it)
+            .then(|| format!("group {group} is to have voters {voters:?} and learners {learners:?}, it has {view:?}"))
     }
 }

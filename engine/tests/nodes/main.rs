@@ -73,7 +73,10 @@ fn two_nodes_join_and_get_their_share_and_one_leaves() {
     town.write(2);
     town.read_all();
     let told = town.node(2).shard(0).peer_bytes(NodeId(1), &[]);
-    assert!(told.unwrap_err().contains("removed"), "a link that it still has is closed: it hears why when it dials again");
+    assert!(
+        told.unwrap_err().contains("removed"),
+        "a link that it still has is closed: it hears why when it dials again"
+    );
     // It does not come back, whatever its disk holds.
     town.node(1).removed = false;
     town.start(1);

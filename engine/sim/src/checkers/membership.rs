@@ -94,9 +94,12 @@ impl Members {
         let (expected, here) = (self.at(group, commit), found.at(commit));
         // Who joined knows nobody before the first entry that says so.
         let knows_nobody = here.voters().is_empty() && found.changes().iter().all(|(index, _)| *index > commit);
-        let is_young = self.committed[group as usize].iter().all(|(index, _)| *index > commit || *index <= view.base.index);
+        let is_young =
+            self.committed[group as usize].iter().all(|(index, _)| *index > commit || *index <= view.base.index);
         if here != expected && !(knows_nobody && is_young && view.base.index == 0) {
-            return broken(format!("{replica} takes {here:?} for its members at index {commit}, they are {expected:?}"));
+            return broken(format!(
+                "{replica} takes {here:?} for its members at index {commit}, they are {expected:?}"
+            ));
         }
         let uncommitted = found.changes().iter().filter(|(index, _)| *index > commit);
         for (index, membership) in uncommitted.clone() {
@@ -138,7 +141,8 @@ impl Members {
             return Ok(());
         }
         let votes: Vec<usize> = votes.iter().map(|place| place + 1).collect();
-        let seen = format!("{replica} leads in term {term} by the votes of nodes {votes:?}, the members are {membership:?}");
+        let seen =
+            format!("{replica} leads in term {term} by the votes of nodes {votes:?}, the members are {membership:?}");
         Err(Violation::new("a leader has the votes of a quorum", seen))
     }
 
@@ -217,7 +221,8 @@ mod tests {
         let found = |changes: &[Index], commit, role| {
             let mut held = Memberships::new(Membership::new(ids(&[1, 2, 3])));
             for index in changes {
-                let (voters, outgoing): (&[u64], &[u64]) = if *index == 2 { (&[2, 3, 4], &[1, 2, 3]) } else { (&[2, 3, 4], &[]) };
+                let (voters, outgoing): (&[u64], &[u64]) =
+                    if *index == 2 { (&[2, 3, 4], &[1, 2, 3]) } else { (&[2, 3, 4], &[]) };
                 held.push(*index, configuration(*index, voters, outgoing).1);
             }
             let checked = members.replica(REPLICA, &at(commit, role), &held, record);

@@ -14,6 +14,7 @@
 //! | network | streams that break and lose a suffix, late, blocked one or both ways, flipped bits; loose frames |
 //! | clock | ticks up to 10% too long or too short; none while paused |
 //! | clients | reads, writes, compare-and-set, several at once, retries, overload, restarts |
+//! | operator | adds, removes and replaces nodes, running or burnt down, in a third of the seeds; asks for other leaders |
 //!
 //! What is not simulated: the kernel's scheduling within one executor (a turn is one event), glommio and io_uring
 //! themselves (`engine/tests`, `tools/tests` run those), memory that runs out, and damage of the very last batch of a log

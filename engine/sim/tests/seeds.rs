@@ -21,12 +21,16 @@ fn assert_clean(seed: u64) {
 
 #[test]
 fn the_same_seed_is_the_same_run() {
-    for seed in 1..=4 {
+    let (mut added, mut removed) = (0, 0);
+    for seed in 1..=6 {
         let (first, second) = (run_seed(seed, TraceMode::Hash), run_seed(seed, TraceMode::Last));
+        added += first.statistics.nodes_added;
+        removed += first.statistics.nodes_removed;
         assert_eq!(first.trace_hash, second.trace_hash, "seed {seed}");
         assert_eq!(first.statistics, second.statistics, "seed {seed}");
         assert!(first.lines.is_empty() && !second.lines.is_empty());
     }
+    assert!(added > 0 && removed > 0, "members change in some of them");
     let (one, other) = (run_seed(1, TraceMode::Hash), run_seed(2, TraceMode::Hash));
     assert_ne!(one.trace_hash, other.trace_hash, "two seeds are two runs");
 }
@@ -52,6 +56,7 @@ fn fresh_seeds_find_nothing() {
     assert_eq!(summary.seeds, 50);
     let counts = summary.statistics;
     assert!(counts.done > 1_000 && counts.elections > 50 && counts.crashes > 10, "they did something: {counts:?}");
+    assert!(counts.nodes_added > 5 && counts.replicas_dropped > 5, "members changed in some of them: {counts:?}");
 }
 
 #[test]

@@ -14,7 +14,7 @@
 //! - a replica's configurations are those of its log and snapshot: at its commit index the one in force there, behind it
 //!   what its own entries bring; a leader has one of the latter at most;
 //! - a replica is given up only when a configuration without its node was in force behind everything it held; who gave one
-//!   up votes for nobody before it holds as much again.
+//!   up votes for nobody, and promises nobody to, before it holds as much again.
 //!
 //! Relations: votes are read from the frames that carry them (`promises`), committed configurations from the archive.
 
@@ -28,6 +28,15 @@ use ringraft_raft::{EntryId, Index, Membership, Memberships, NodeId, Term};
 use super::archive::Archive;
 use super::{Replica, Violation};
 use crate::world::Checked;
+
+/// A vote for the candidate at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Vote {
+    /// It counts.
+    Given(usize),
+    /// It would be given: an answer to a pre-vote.
+    Promised(usize),
+}
 
 /// What is known of the members of every group.
 #[derive(Debug)]
@@ -118,9 +127,12 @@ impl Members {
         Ok(())
     }
 
-    /// A node says that it votes for a candidate.
-    pub(crate) fn vote(&mut self, voter: Replica, term: Term, candidate: usize, last: EntryId) -> Checked {
-        self.votes.entry((voter.group, term, candidate)).or_default().insert(voter.node);
+    /// A node says that it votes for a candidate, or would.
+    pub(crate) fn vote(&mut self, voter: Replica, term: Term, vote: Vote, last: EntryId) -> Checked {
+        let (Vote::Given(candidate) | Vote::Promised(candidate)) = vote;
+        if let Vote::Given(candidate) = vote {
+            self.votes.entry((voter.group, term, candidate)).or_default().insert(voter.node);
+        }
         let held = self.forgotten.get(&(voter.node, voter.group)).copied().unwrap_or(EntryId::ZERO);
         if last >= held {
             return Ok(());
@@ -251,7 +263,9 @@ mod tests {
     fn a_joint_leader_needs_both_majorities() {
         let (mut members, _) = known();
         let joint = Membership::with(ids(&[1, 4, 5]), ids(&[1, 2, 3]), Vec::new());
-        let voted = |members: &mut Members, node| members.vote(Replica { node, group: 0 }, 7, 0, EntryId::ZERO).is_ok();
+        let voted = |members: &mut Members, node| {
+            members.vote(Replica { node, group: 0 }, 7, Vote::Given(0), EntryId::ZERO).is_ok()
+        };
         assert!(voted(&mut members, 3));
         assert!(members.elected(REPLICA, 7, &joint).is_err(), "nodes 1 and 4 are no majority of 1, 2, 3");
         assert!(voted(&mut members, 1));
@@ -266,7 +280,7 @@ mod tests {
         assert!(members.given_up(Replica { node: 0, group: 0 }, last(2)).is_ok(), "entry 3 leaves node 1 out");
         assert!(members.given_up(Replica { node: 1, group: 0 }, last(2)).is_err(), "node 2 is a member ever since");
         let voter = Replica { node: 0, group: 0 };
-        assert!(members.vote(voter, 9, 1, last(1)).is_err(), "it held more");
-        assert!(members.vote(voter, 9, 1, last(2)).is_ok());
+        assert!(members.vote(voter, 9, Vote::Promised(1), last(1)).is_err(), "it held more");
+        assert!(members.vote(voter, 9, Vote::Given(1), last(2)).is_ok());
     }
 }

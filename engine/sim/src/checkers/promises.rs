@@ -13,6 +13,7 @@ use ringraft_net::limits::Limits;
 use ringraft_net::wire::{self, PeerBody, PeerMessage};
 use ringraft_raft::{EntryId, NodeId, Term};
 
+use super::membership::Vote;
 use super::{Replica, Violation};
 use crate::disk::SimDisk;
 use crate::world::Checked;
@@ -24,7 +25,7 @@ pub(crate) fn check(
     peer: usize,
     bytes: &[u8],
     machine: &Shard<SimDisk>,
-    mut vote: impl FnMut(Replica, Term, usize, EntryId) -> Checked,
+    mut vote: impl FnMut(Replica, Term, Vote, EntryId) -> Checked,
 ) -> Checked {
     let mut start = 0;
     while let Ok(Some(parsed)) = frame::parse(&bytes[start..], &Limits::PEER) {
@@ -37,11 +38,13 @@ pub(crate) fn check(
                     return Err(broken(node, peer, &view, &message));
                 }
                 let voter = Replica { node, group: view.group };
-                match message.body {
-                    PeerBody::RequestVoteResponse { granted: true } => vote(voter, message.term, peer, view.last)?,
-                    PeerBody::RequestVote { .. } => vote(voter, message.term, node, view.last)?,
-                    _ => {}
-                }
+                let promised = match message.body {
+                    PeerBody::RequestVoteResponse { granted: true } => Vote::Given(peer),
+                    PeerBody::RequestVote { .. } => Vote::Given(node),
+                    PeerBody::PreVoteResponse { granted: true } => Vote::Promised(peer),
+                    _ => continue,
+                };
+                vote(voter, message.term, promised, view.last)?;
             }
             FrameKind::Heartbeats | FrameKind::HeartbeatAnswers => check_terms(node, peer, &parsed, machine)?,
             _ => {}

@@ -89,8 +89,9 @@
 //!
 //! ## Idle groups
 //!
-//! 22. **Instead of ticks that do nothing [`RaftCore::skip_ticks`]**, for as many as [`RaftCore::quiet_ticks`] said after
-//!     the last event, before anything else is brought. A host need not do that.
+//! 22. **A [`Doze`] stands in for an idle core** ([`RaftCore::doze`], after a `ready`): it takes the ticks that are due and
+//!     heartbeats, and says what the core would. When it cannot, and before anything else is brought, the host calls
+//!     [`RaftCore::wake`]. A host need not do that.
 //!
 //! # A host in thirty lines
 //!
@@ -160,6 +161,7 @@ mod append;
 mod change;
 mod config;
 mod core;
+mod doze;
 mod election;
 mod ids;
 mod invariants;
@@ -170,7 +172,6 @@ mod message;
 pub mod mutants;
 mod prng;
 mod progress;
-mod quiet;
 mod quorum;
 mod read_index;
 mod ready;
@@ -181,6 +182,7 @@ mod transfer;
 pub use crate::{
     config::{Config, ConfigError, ValidConfig},
     core::{NOOP_LENGTH, RaftCore},
+    doze::{DOZE_PEERS_MAX, Doze, Dozed},
     ids::{EntryId, GroupId, Index, NodeId, Term},
     log::LogTerms,
     membership::{Membership, Memberships},

@@ -233,14 +233,15 @@ impl Progress {
         }
     }
 
-    /// Whether entries are on their way to it.
-    pub(crate) fn streams(&self) -> bool {
-        self.state == ProgressState::Replicate && self.next_index > self.match_index + 1
+    /// Whether nothing is to be sent to it, and nothing is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state == ProgressState::Replicate && self.next_index == self.match_index + 1
     }
 
     /// Called once a tick: a stream without progress for `patience` starts over.
     pub(crate) fn tick(&mut self, now: u64, patience: u32) {
-        if self.streams() && now - self.moved_tick >= u64::from(patience) {
+        let streams = self.state == ProgressState::Replicate && self.next_index > self.match_index + 1;
+        if streams && now - self.moved_tick >= u64::from(patience) {
             self.probe_from(self.match_index + 1, now);
         }
     }

@@ -23,8 +23,8 @@ use std::collections::VecDeque;
 
 use ringraft_net::wire;
 use ringraft_raft::{
-    AppendOutcome, EntryId, EntryMeta, GroupId, HardState, IncomingEntries, Index, Membership, Message, NOOP_LENGTH,
-    NodeId, RaftCore, ReadError, Ready, Role, Term,
+    AppendOutcome, Doze, EntryId, EntryMeta, GroupId, HardState, IncomingEntries, Index, Membership, Message,
+    NOOP_LENGTH, NodeId, RaftCore, ReadError, Ready, Role, Term,
 };
 use ringraft_wal::{Disk, Durable, ReadTicket, record};
 
@@ -234,14 +234,19 @@ impl Group {
             && !self.has_work()
     }
 
-    /// So many ticks from now on change nothing but counts, if nothing else happens.
-    pub(crate) fn quiet_ticks(&self) -> u32 {
-        if self.settled { self.core.quiet_ticks() } else { 0 }
+    /// What may stand in for this replica while it sleeps.
+    pub(crate) fn doze(&self) -> Option<Doze> {
+        self.settled.then(|| self.core.doze()).flatten()
     }
 
-    /// Ticks passed of which it was said that they change nothing but counts.
-    pub(crate) fn sleep(&mut self, ticks: u32) {
-        self.core.skip_ticks(ticks);
+    /// It slept for so many ticks.
+    pub(crate) fn wake(&mut self, doze: &Doze, ticks: u64) {
+        self.core.wake(doze, ticks);
+    }
+
+    /// A replica that was just made: so many ticks pass.
+    pub(crate) fn pass(&mut self, ticks: u32) {
+        (0..ticks).for_each(|_| self.core.tick());
     }
 
     /// Something happens: the next tick is one of all parts of this replica.

@@ -2,7 +2,7 @@
 //!
 //! Off the data path.
 
-use ringraft_raft::{EntryId, Index, Memberships, NodeId, Role, Term};
+use ringraft_raft::{Doze, EntryId, Index, Memberships, NodeId, Role, Term};
 use ringraft_wal::Disk;
 
 use super::Group;
@@ -170,9 +170,13 @@ impl Group {
         }
     }
 
-    /// Whether it holds a lease when its node's clock shows `now_us`.
-    pub(crate) fn holds_lease(&self, now_us: u64) -> bool {
-        self.core.holds_lease_at(now_us)
+    /// Whether it holds a lease when its node's clock shows `now_us`; `slept`: its doze, and for how many ticks.
+    pub(crate) fn holds_lease(&self, slept: Option<(Doze, u64)>, now_us: u64) -> bool {
+        let mut core = self.core.clone();
+        if let Some((doze, ticks)) = slept {
+            core.wake(&doze, ticks);
+        }
+        core.holds_lease_at(now_us)
     }
 
     /// The term of an entry of the log.

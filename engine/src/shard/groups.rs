@@ -3,24 +3,28 @@
 //! Off the data path itself; every event for a group goes through here.
 //!
 //! ```text
-//!   event --get_mut--> busy: looked at by the next turn, and by the next tick
-//!   heartbeat --whisper--> as it was, unless the replica says otherwise
-//!   tick --> those that are due; the others catch up on the ticks they slept through when something comes for them
+//!   event --get_mut--> awake and busy: looked at by the next turn, and by the next tick
+//!   heartbeat --whisper--> its doze, while it is asleep, answers; else hear: it is awake, and falls asleep again if it can
+//!   tick --> those that are due, asleep or awake
 //! ```
 //!
 //! Invariants: group `g` has its place at `g / shards` in the shard `g % shards`; a place is empty while the node holds no
-//! replica of the group; a replica sleeps only through ticks of which it said that they change nothing but counts, so that
-//! nothing depends on whether it slept; places are visited in the order of their groups.
+//! replica of the group; a replica that sleeps is woken, and told of the ticks it slept through, before anything is done
+//! with it, so that nothing depends on whether it slept; places are visited in the order of their groups.
 //! What there is to do is the replica's business.
 
-use ringraft_raft::GroupId;
+use ringraft_raft::{Doze, Dozed, GroupId, Message, NodeId};
+use ringraft_wal::Disk;
 
+use super::io::Io;
 use crate::group::Group;
 
 /// The place of one group.
 struct Place {
     replica: Option<Box<Group>>,
-    /// The last tick the replica was told of.
+    /// What takes heartbeats and ticks in its place, while it sleeps.
+    doze: Option<Doze>,
+    /// The last tick the replica itself was told of.
     ticked: u64,
     /// The tick with which it has something to do, if nothing comes before.
     due: u64,
@@ -29,13 +33,13 @@ struct Place {
 }
 
 impl Place {
-    const EMPTY: Self = Self { replica: None, ticked: 0, due: u64::MAX, busy: false };
+    const EMPTY: Self = Self { replica: None, doze: None, ticked: 0, due: u64::MAX, busy: false };
 
     /// The replica, at tick `now`.
     fn awake(&mut self, now: u64) -> Option<&mut Group> {
         let replica = self.replica.as_deref_mut()?;
-        if self.ticked < now {
-            replica.sleep((now - self.ticked) as u32);
+        if let Some(doze) = self.doze.take() {
+            replica.wake(&doze, now - self.ticked);
             self.ticked = now;
         }
         Some(replica)
@@ -78,7 +82,7 @@ impl Groups {
         (0..self.places.len() as u32).map(move |place| GroupId(place * shards + shard))
     }
 
-    /// A replica to look at; it may not have been told of the last ticks.
+    /// A replica to look at; while it sleeps it shows neither the last ticks nor who answered heartbeats.
     pub(crate) fn get(&self, group: GroupId) -> Option<&Group> {
         self.places[self.place(group)?].replica.as_deref()
     }
@@ -102,8 +106,18 @@ impl Groups {
         Some(replica)
     }
 
-    /// Gives a replica something that mostly changes nothing. Whether there is one.
-    pub(crate) fn whisper(&mut self, group: GroupId, take: impl FnOnce(&mut Group)) -> bool {
+    /// A message for a replica that may be asleep: what becomes of it. `None`: it is awake, or there is none.
+    pub(crate) fn whisper(&mut self, group: GroupId, from: NodeId, message: &Message) -> Option<Dozed> {
+        let place = self.place(group)?;
+        let found = &mut self.places[place];
+        let doze = found.doze.as_mut()?;
+        let dozed = doze.step(self.now - found.ticked, from, message);
+        found.due = found.ticked + doze.due();
+        Some(dozed)
+    }
+
+    /// Gives a replica what mostly changes nothing. Whether there is one.
+    pub(crate) fn hear(&mut self, group: GroupId, take: impl FnOnce(&mut Group)) -> bool {
         let Some(place) = self.place(group) else { return false };
         let Some(replica) = self.places[place].awake(self.now) else { return false };
         take(replica);
@@ -111,18 +125,19 @@ impl Groups {
         true
     }
 
-    /// Finds out when a replica has to do something next.
+    /// Lets a replica sleep if it can, and finds out when it has to do something next.
     fn settle(&mut self, place: usize) {
         let found = &mut self.places[place];
         let Some(replica) = &found.replica else { return };
-        found.due = self.now.saturating_add(u64::from(replica.quiet_ticks())).saturating_add(1);
+        found.doze = replica.doze();
+        found.due = self.now + found.doze.as_ref().map_or(1, Doze::due);
         if replica.wants_turn() && !std::mem::replace(&mut found.busy, true) {
             self.busy.push(place);
         }
     }
 
     /// A tick: whoever is due takes it.
-    pub(crate) fn tick(&mut self, mut tick: impl FnMut(&mut Group)) {
+    pub(crate) fn tick<D: Disk>(&mut self, io: &mut Io<D>) {
         let before = self.now;
         self.now += 1;
         for place in 0..self.places.len() {
@@ -130,8 +145,16 @@ impl Groups {
             if found.due > self.now {
                 continue;
             }
+            if let Some(doze) = &mut found.doze {
+                let group = GroupId(place as u32 * self.shards + self.shard);
+                let ticks = self.now - found.ticked;
+                if doze.tick(ticks, io.now_us, |to, message| io.peers.send(to, group, &message)) {
+                    found.due = found.ticked + doze.due();
+                    continue;
+                }
+            }
             if let Some(replica) = found.awake(before) {
-                tick(replica);
+                replica.tick(io);
                 found.ticked = self.now;
                 self.settle(place);
             }
@@ -145,6 +168,9 @@ impl Groups {
         for place in busy.drain(..) {
             let found = &mut self.places[place];
             found.busy = false;
+            if found.doze.is_some() {
+                continue;
+            }
             let Some(replica) = found.awake(self.now) else { continue };
             if replica.wants_turn() {
                 replica.unsettle();
@@ -160,6 +186,13 @@ impl Groups {
     /// Ticks since their number was last a multiple of `period`.
     pub(crate) fn ticks_since(&self, period: u32) -> u32 {
         (self.now % u64::from(period)) as u32
+    }
+
+    /// Whether a group's replica holds a lease when the clock shows `now_us`.
+    pub(crate) fn holds_lease(&self, group: GroupId, now_us: u64) -> bool {
+        let Some(found) = self.place(group).map(|place| &self.places[place]) else { return false };
+        let slept = found.doze.map(|doze| (doze, self.now - found.ticked));
+        found.replica.as_ref().is_some_and(|replica| replica.holds_lease(slept, now_us))
     }
 
     /// The replicas in the order of their groups, to look at.
@@ -189,6 +222,7 @@ impl Groups {
 
     pub(crate) fn remove(&mut self, group: GroupId) -> Option<Box<Group>> {
         let place = self.place(group)?;
+        self.wake(place)?;
         self.places[place].due = u64::MAX;
         self.places[place].replica.take()
     }

@@ -13,7 +13,7 @@
 
 use ringraft_net::link::Outgoing;
 use ringraft_net::wire::{self, HEARTBEATS_MAX, Heartbeat, HeartbeatAnswer, HeartbeatAnswersRef, HeartbeatsRef};
-use ringraft_raft::{GroupId, Message, NodeId};
+use ringraft_raft::{Dozed, GroupId, Message, NodeId};
 use ringraft_wal::Disk;
 
 use super::Shard;
@@ -105,7 +105,15 @@ impl<D: Disk> Shard<D> {
 
     fn whisper(&mut self, from: NodeId, group: GroupId, message: Message) -> Result<(), String> {
         let io = &mut self.io;
-        if self.groups.whisper(group, |replica| replica.on_message(from, message, io)) {
+        match self.groups.whisper(group, from, &message) {
+            Some(Dozed::Quiet) => return Ok(()),
+            Some(Dozed::Says(answer)) => {
+                io.peers.send(from, group, &answer);
+                return Ok(());
+            }
+            Some(Dozed::Wakes) | None => {}
+        }
+        if self.groups.hear(group, |replica| replica.on_message(from, message, io)) {
             return Ok(());
         }
         self.replica(group).map(|_| ())

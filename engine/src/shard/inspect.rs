@@ -130,7 +130,7 @@ impl<D: Disk> Shard<D> {
     /// Whether a group's replica holds a lease when this node's clock shows `now_us`.
     #[must_use]
     pub fn holds_lease(&self, group: u32, now_us: u64) -> bool {
-        self.groups.get(GroupId(group)).is_some_and(|replica| replica.holds_lease(now_us))
+        self.groups.holds_lease(GroupId(group), now_us)
     }
 
     /// The record of a group's entry; `None`: the log does not hold it.

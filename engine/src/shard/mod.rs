@@ -194,7 +194,7 @@ impl<D: Disk> Shard<D> {
         self.unpin_log();
         self.remove_dropped();
         let io = &mut self.io;
-        self.groups.tick(|group| group.tick(io));
+        self.groups.tick(io);
         if self.ticks == u64::from(self.settings.first_election_ticks) {
             self.first_elections();
         }

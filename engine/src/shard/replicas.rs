@@ -124,7 +124,7 @@ impl<D: Disk> Shard<D> {
         match made {
             Ok(mut made) => {
                 made.began(sequence);
-                made.sleep(self.groups.ticks_since(self.consensus.heartbeat_ticks)); // heartbeats coincide
+                made.pass(self.groups.ticks_since(self.consensus.heartbeat_ticks)); // heartbeats coincide
                 self.groups.insert(made);
                 self.io.counters.replicas_created += 1;
             }

@@ -14,8 +14,8 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+pub mod doze;
 pub mod oracle;
-pub mod quiet;
 pub mod solo;
 
 use oracle::Oracle;
@@ -394,7 +394,7 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(&to) else { return };
         let Some(core) = node.core.as_mut() else { return };
         let Message::AppendEntries { term, prev, leader_commit, .. } = message else {
-            core.step(from, message);
+            doze::step(core, from, message);
             return self.run(to);
         };
         let metas: Vec<_> = entries.iter().map(|e| EntryMeta { term: e.id.term, length: e.length }).collect();
@@ -517,7 +517,7 @@ impl Cluster {
 
     pub fn tick(&mut self, id: NodeId) {
         if self.is_up(id) {
-            quiet::tick(self.core(id.0));
+            doze::tick(self.core(id.0));
             self.run(id);
         }
     }

@@ -19,6 +19,9 @@ use crate::node::{Lost, SetTrap, State};
 use crate::plan::Fault;
 use crate::world::{Checked, World};
 
+/// What is planned for a leader that changes members happens within this.
+const AMBUSH_US: u64 = 150_000;
+
 impl World {
     /// The nemesis draws its next fault, if it is still allowed to.
     pub(crate) fn nemesis(&mut self) -> Checked {
@@ -33,6 +36,19 @@ impl World {
         let action = nemesis::draw(fault, &self.plan, random);
         *self.statistics.faults.entry(fault).or_default() += 1;
         self.act(action)
+    }
+
+    /// A leader has just proposed other members: something may happen to it before that is done.
+    pub(crate) fn ambush(&mut self, node: usize) {
+        let per_million = self.plan.members.as_ref().map_or(0, |members| members.ambush_per_million);
+        let random = &mut self.streams.nemesis;
+        if self.weather.over || self.events.now_us() >= self.plan.faults_until_us || !random.chance(per_million) {
+            return;
+        }
+        let action = nemesis::draw_inside_change(Target::Node(node), &self.plan, random);
+        let delay_us = random.magnitude(100, AMBUSH_US);
+        *self.statistics.faults.entry(Fault::InsideChange).or_default() += 1;
+        self.events.after(delay_us, Event::Act(action));
     }
 
     /// The node an action is meant for.

@@ -112,6 +112,9 @@ impl World {
             self.note(format_args!("n{} shard {shard} leads {}", node + 1, seen.text));
             self.nodes[node].trip(Trap::Elected);
         }
+        if seen.changing {
+            self.ambush(node);
+        }
         if seen.voting {
             self.nodes[node].trip(Trap::Voted);
         }

@@ -241,14 +241,17 @@ pub(crate) fn draw(fault: Fault, plan: &Plan, random: &mut Random) -> Action {
             let group = random.below(u64::from(groups)) as u32;
             Action::Transfer { group, to: random.below(nodes as u64 + 1) }
         }
-        Fault::InsideChange => draw_inside_change(ending, down_us, for_us, random),
+        Fault::InsideChange => draw_inside_change(Target::Changing, plan, random),
         Fault::ClientRestart => Action::RestartClient { client: random.below(clients as u64) as usize },
         _ => draw_disk_fault(fault, target, for_us, random),
     }
 }
 
-fn draw_inside_change(ending: Ending, down_us: u64, for_us: u64, random: &mut Random) -> Action {
-    let target = Target::Changing;
+/// Draws what happens to somebody on whom a change of members depends.
+pub(crate) fn draw_inside_change(target: Target, plan: &Plan, random: &mut Random) -> Action {
+    let down_us = random.magnitude(plan.away_us.0, plan.away_us.1);
+    let for_us = random.magnitude(50_000, 6_000_000);
+    let ending = if random.chance(500_000) { Ending::Killed } else { Ending::PowerLost };
     match random.below(7) {
         0 | 1 => Action::Crash { target, ending, down_us },
         2 => Action::Cut { cut: Cut::Isolate(target), for_us },

@@ -164,7 +164,9 @@ impl World {
         let new = self.nodes.iter().position(|node| !node.born);
         let may_burn = |node: usize| self.nodes[node].lost.is_none() || newest.removed().contains(&(node as u64 + 1));
         let one_burns = wish != Wish::ReplaceBurnt || (members.len() >= 3 && (0..self.plan.nodes).all(may_burn));
-        let old = self.somebody(&members);
+        // What a newcomer took over goes back to where it was.
+        let newest_goes = wish == Wish::Remove && self.operator.random.chance(500_000);
+        let old = members.last().copied().filter(|_| newest_goes).unwrap_or_else(|| self.somebody(&members));
         let job = match (wish, new) {
             (Wish::Remove, _) => (members.len() > floor).then_some(Job::Remove { old }),
             (Wish::Add, Some(new)) => Some(Job::Add { new }),

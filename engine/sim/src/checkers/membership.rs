@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ringraft_engine::shard::inspect::{GroupView, configuration_of};
 use ringraft_engine::topology::Topology;
-use ringraft_raft::{EntryId, Index, Membership, Memberships, NodeId, Term};
+use ringraft_raft::{EntryId, Index, Membership, Memberships, NodeId, Role, Term};
 
 use super::archive::Archive;
 use super::{Replica, Violation};
@@ -50,6 +50,8 @@ pub(crate) struct Members {
     votes: BTreeMap<(u32, Term, usize), BTreeSet<usize>>,
     /// The last entry of logs that were given up, by node and group.
     forgotten: BTreeMap<(usize, u32), EntryId>,
+    /// The last change that each replica was seen to propose, by node and group.
+    proposed: BTreeMap<(usize, u32), Index>,
 }
 
 impl Members {
@@ -62,6 +64,7 @@ impl Members {
             read: vec![0; groups],
             votes: BTreeMap::new(),
             forgotten: BTreeMap::new(),
+            proposed: BTreeMap::new(),
         }
     }
 
@@ -120,7 +123,7 @@ impl Members {
         // A new leader does not know yet how far others have committed.
         let known = self.read[group as usize];
         let pending: Vec<Index> = uncommitted.map(|(index, _)| *index).filter(|index| *index > known).collect();
-        if view.role == ringraft_raft::Role::Leader && pending.len() > 1 {
+        if view.role == Role::Leader && pending.len() > 1 {
             let seen = format!("{replica} leads with several changes that nobody has committed: {pending:?}");
             return Err(Violation::new("one change of members at a time", seen));
         }
@@ -142,6 +145,13 @@ impl Members {
             candidate + 1
         );
         Err(Violation::new("who gave up a log votes for nobody without it", seen))
+    }
+
+    /// Whether a replica leads and has proposed another change since the last look.
+    pub(crate) fn proposes(&mut self, replica: Replica, view: &GroupView, found: &Memberships) -> bool {
+        let (place, index) = ((replica.node, replica.group), found.last_index());
+        let leads = view.role == Role::Leader && index > view.commit_index;
+        leads && self.proposed.insert(place, index) != Some(index)
     }
 
     /// Looks at the votes of a new leader.
@@ -178,7 +188,7 @@ mod tests {
     use super::*;
     use crate::checkers::archive::Archived;
     use crate::checkers::testing::{entry_record, view};
-    use ringraft_raft::{HardState, Role};
+    use ringraft_raft::HardState;
     use ringraft_wal::record;
 
     const REPLICA: Replica = Replica { node: 0, group: 0 };

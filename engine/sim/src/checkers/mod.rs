@@ -109,6 +109,8 @@ pub(crate) struct Seen {
     pub(crate) elected: bool,
     /// Some replica's term or vote is not on disk yet.
     pub(crate) voting: bool,
+    /// Some leader has proposed another configuration.
+    pub(crate) changing: bool,
     /// Of which group and term.
     pub(crate) text: String,
 }
@@ -166,7 +168,10 @@ impl Checkers {
             self.bounds.group(replica, &view)?;
             let news = self.cursors.group(replica, &view)?;
             seen.voting |= view.hard_state != view.durable_hard_state;
-            if news && self.replica(replica, shard, &view, nodes, machine)? {
+            let elected = news && self.replica(replica, shard, &view, nodes, machine)?;
+            let found = machine.memberships(view.group).filter(|_| news);
+            seen.changing |= found.is_some_and(|found| self.members.proposes(replica, &view, found));
+            if elected {
                 leases::check(replica, shard, nodes, now_us)?;
                 seen.elected = true;
                 seen.text = format!("group {} in term {}", view.group, view.hard_state.current_term);

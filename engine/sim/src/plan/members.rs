@@ -19,6 +19,8 @@ pub(crate) struct Members {
     pub(crate) floor: usize,
     /// Weights: a node is added, removed, replaced while it runs, replaced after it burnt down.
     pub(crate) jobs: [u32; 4],
+    /// So many of a million leaders that propose other members come to harm before that is done.
+    pub(crate) ambush_per_million: u32,
 }
 
 /// Replicas of a group, once there are as many nodes.
@@ -29,7 +31,7 @@ const LOSING: [Fault; 4] = [Fault::Damage, Fault::Wipe, Fault::DeadDisk, Fault::
 impl Members {
     /// Changes at the pace of a script.
     pub(crate) fn scripted() -> Self {
-        Self { pause_us: u64::MAX, floor: 1, jobs: [0; 4] }
+        Self { pause_us: u64::MAX, floor: 1, jobs: [0; 4], ambush_per_million: 0 }
     }
 }
 
@@ -50,6 +52,7 @@ pub(super) fn draw(plan: &mut Plan) {
             random.between(0, 2) as u32,
             losses * random.between(0, 2) as u32,
         ],
+        ambush_per_million: *random.pick(&[0, 100_000, 400_000]),
     });
     plan.groups = random.between(u64::from(plan.shards).max(2), 5) as u32;
     plan.report_us = *random.pick(&[SECOND_US / 4, SECOND_US / 2, SECOND_US]);

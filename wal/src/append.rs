@@ -15,11 +15,7 @@ use crate::record::{
     self, BEGINNING_BYTES, FLAG_MEMBERSHIP, HARD_STATE_BYTES, HardState, Kind, RecordError, RecordHeader,
     SNAPSHOT_MARK_BYTES,
 };
-use crate::snapshots::MARKS_MAX;
 use crate::wal::{Accepted, Batch, Wal};
-
-/// Blocks of the last segment that are kept from entries when no other segment is ready.
-const RESERVED_BLOCKS_MAX: u64 = 64;
 
 /// What is to be added.
 #[derive(Clone, Copy)]
@@ -163,15 +159,12 @@ impl<D: Disk> Wal<D> {
         if self.poison.is_some() || self.backlog_bytes() + bytes > self.config.backlog_bytes_max {
             return false;
         }
-        let block = self.config.block_bytes;
-        let groups = self.carried_bytes_max(self.groups.len());
-        let batches = bytes / (self.config.batch_bytes_max / 2) + 2;
-        let needed = self.config.blocks(bytes + groups + batches * (HEADER_BYTES + 2 * block));
+        let needed = self.config.blocks_of_entries(bytes, self.groups.len());
         let open_blocks = self.open.as_ref().map_or(0, |open| self.config.blocks(open.closing_bytes(0, 0)));
         if needed + open_blocks + self.kept_blocks(Purpose::Entry) <= self.segments.blocks_left() {
             return true;
         }
-        self.segments.can_roll() && needed + self.reserved_blocks() < self.config.segment_blocks()
+        self.segments.can_roll() && self.config.segment_takes(bytes, self.groups.len())
     }
 
     /// Whether a hard state would be taken now; it may use blocks that are kept from entries.
@@ -180,32 +173,22 @@ impl<D: Disk> Wal<D> {
         if self.poison.is_some() {
             return false;
         }
-        let needed = self.config.blocks(HEADER_BYTES + self.carried_bytes_max(self.groups.len() + 1));
+        let needed = self.config.blocks(HEADER_BYTES + self.config.carried_bytes_max(self.groups.len() + 1));
         let kept = self.kept_blocks(Purpose::HardState);
         let open_blocks = self.open.as_ref().map_or(0, |open| self.config.blocks(open.closing_bytes(0, 0)));
         needed + open_blocks + kept <= self.segments.blocks_left() || self.segments.can_roll()
-    }
-
-    /// Bytes that hard states, snapshot marks and beginnings of so many groups add to a batch at most.
-    fn carried_bytes_max(&self, groups: usize) -> usize {
-        let carried = MARKS_MAX * SNAPSHOT_MARK_BYTES + BEGINNING_BYTES;
-        hard_state_bytes(groups, groups, self.config.block_bytes) + groups * carried
     }
 
     fn backlog_bytes(&self) -> usize {
         self.waiting_bytes + self.open.as_ref().map_or(0, OpenBatch::used)
     }
 
-    pub(crate) fn reserved_blocks(&self) -> u64 {
-        (self.config.segment_blocks() / 8).min(RESERVED_BLOCKS_MAX)
-    }
-
     /// Blocks of the active segment that are not for this purpose.
     fn kept_blocks(&self, purpose: Purpose) -> u64 {
         match purpose {
             _ if self.segments.free_count() > 0 => 0,
-            Purpose::Entry => self.reserved_blocks(),
-            Purpose::HardState => (self.reserved_blocks() / 4).max(1),
+            Purpose::Entry => self.config.reserved_blocks(),
+            Purpose::HardState => (self.config.reserved_blocks() / 4).max(1),
             Purpose::SnapshotMark => 0,
         }
     }

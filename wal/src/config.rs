@@ -4,7 +4,12 @@
 //! Invariant: everything that takes a [`ValidConfig`] may rely on the bounds checked in [`Config::validate`].
 
 use crate::batch;
-use crate::record;
+use crate::open_batch::hard_state_bytes;
+use crate::record::{self, BEGINNING_BYTES, SNAPSHOT_MARK_BYTES};
+use crate::snapshots::MARKS_MAX;
+
+/// Blocks of the last segment that are kept from entries when no other segment is ready.
+const RESERVED_BLOCKS_MAX: u64 = 64;
 
 /// Whose WAL this is. A directory of another identity is refused, and so is every batch of another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,6 +120,30 @@ impl ValidConfig {
     #[must_use]
     pub fn segment_blocks(&self) -> u64 {
         self.segment_bytes / self.block_bytes as u64
+    }
+
+    /// Whether entry records of `bytes` in all (padding included) fit in an empty segment of a WAL with so many groups. Each
+    /// batch may carry what is known of all of them; what does not fit is never taken.
+    #[must_use]
+    pub fn segment_takes(&self, bytes: usize, groups: usize) -> bool {
+        self.blocks_of_entries(bytes, groups) + self.reserved_blocks() < self.segment_blocks()
+    }
+
+    /// Blocks that entry records of `bytes` in all take at most.
+    pub(crate) fn blocks_of_entries(&self, bytes: usize, groups: usize) -> u64 {
+        let batches = bytes / (self.batch_bytes_max / 2) + 2;
+        let batch_bytes = batch::HEADER_BYTES + 2 * self.block_bytes;
+        self.blocks(bytes + self.carried_bytes_max(groups) + batches * batch_bytes)
+    }
+
+    /// Bytes that hard states, snapshot marks and beginnings of so many groups add to a batch at most.
+    pub(crate) fn carried_bytes_max(&self, groups: usize) -> usize {
+        let carried = MARKS_MAX * SNAPSHOT_MARK_BYTES + BEGINNING_BYTES;
+        hard_state_bytes(groups, groups, self.block_bytes) + groups * carried
+    }
+
+    pub(crate) fn reserved_blocks(&self) -> u64 {
+        (self.segment_blocks() / 8).min(RESERVED_BLOCKS_MAX)
     }
 
     pub(crate) fn blocks(&self, bytes: usize) -> u64 {

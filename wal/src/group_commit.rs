@@ -199,7 +199,7 @@ impl<D: Disk> Wal<D> {
     #[must_use]
     pub fn wants_mark(&self) -> bool {
         let durable = self.durable_sequence;
-        let spare = self.segments.free_count() > 0 || self.segments.blocks_left() > self.reserved_blocks() + 1;
+        let spare = self.segments.free_count() > 0 || self.segments.blocks_left() > self.config.reserved_blocks() + 1;
         durable > 0 && durable == self.accepted_sequence() && self.marks < IDLE_MARKS && spare && self.poison.is_none()
     }
 

@@ -219,6 +219,9 @@ impl Plan {
             plan.node_tick_us = (0..nodes).map(|_| random.between(tick_us * 9 / 10, tick_us * 11 / 10)).collect();
         }
         draw_reads(&mut plan);
+        while !plan.segments_suffice() {
+            plan.wal.segment_bytes *= 2;
+        }
         let switch = |fault: &Fault| match fault {
             Fault::InsideChange => 0, // for members.rs to draw
             fault if random.chance(450_000) => fault.weight(),
@@ -347,6 +350,13 @@ impl Plan {
     pub(crate) fn slowest_clock_percent(&self) -> u64 {
         let slowest = self.node_tick_us.iter().max().copied().unwrap_or(self.tick_us);
         (100 * slowest).div_ceil(self.tick_us) + 1
+    }
+
+    /// Whether every append finds room in an empty segment, as the production configuration demands.
+    fn segments_suffice(&self) -> bool {
+        let config = self.wal.clone().validate(Identity::default()).expect("the bounds of the log");
+        let bytes = self.wal.record_bytes_max.max(self.consensus.append_bytes_max as usize);
+        config.segment_takes(bytes, self.groups.div_ceil(u32::from(self.shards)) as usize)
     }
 
     /// A time in ticks of the nominal clock.

@@ -118,6 +118,14 @@ fn relations_are_checked() {
     assert!(error(&["--election-ticks-max=29"]).contains("1.5 times election_ticks_min"));
     assert!(error(&["--io-ring-depth=1000"]).contains("not a power of two"));
     assert!(error(&["--block-bytes=5000"]).contains("block_bytes"));
+    let tight = [
+        "--block-bytes=65536",
+        "--batch-bytes-max=128KiB",
+        "--append-bytes-max=8MiB",
+        "--segment-bytes=32MiB",
+        "--groups=16384",
+    ];
+    assert!(error(&tight).contains("segment_bytes = 33554432 cannot hold"), "{}", error(&tight));
     assert!(error(&["--watchdog-ms=100", "--tick-ms=100"]).contains("two ticks"));
 }
 

@@ -53,10 +53,17 @@ impl NodeConfig {
         self.check_relations()?;
         let config = ValidNodeConfig(self);
         config.raft_config(GroupId(0)).validate().map_err(|error| ConfigError::Relation(error.to_string()))?;
-        config
-            .wal_config()
-            .validate(config.wal_identity(0))
-            .map_err(|error| ConfigError::Relation(error.to_string()))?;
+        let wal = config.wal_config().validate(config.wal_identity(0));
+        let wal = wal.map_err(|error| ConfigError::Relation(error.to_string()))?;
+        let groups = config.groups.div_ceil(u32::from(config.shards));
+        let bytes = wal.record_bytes_max.max(config.append_bytes_max as usize);
+        relation(wal.segment_takes(bytes, groups as usize), || {
+            format!(
+                "segment_bytes = {} cannot hold {bytes} bytes of entries (append_bytes_max, or the largest entry) beside \
+                 the states of {groups} groups of a shard: make it larger, or groups fewer",
+                wal.segment_bytes
+            )
+        })?;
         let topology = config.initial_topology().map_err(|error| ConfigError::Relation(error.to_string()))?;
         let (bytes, bytes_max) = (topology.encode().len(), config.value_bytes_max as usize);
         relation(bytes <= bytes_max, || {

@@ -181,6 +181,12 @@ impl RaftCore {
         self.votes_from = entry;
     }
 
+    /// What the log must reach before this node votes; nothing, unless an earlier log was given up.
+    #[must_use]
+    pub fn votes_withheld_until(&self) -> EntryId {
+        self.votes_from
+    }
+
     /// Time passes by one tick.
     pub fn tick(&mut self) {
         self.now += 1;

@@ -85,7 +85,7 @@ impl RaftCore {
     /// Whether the log holds everything that this replica ever acknowledged: an entry that is committed has a place in the
     /// order of logs, and a log that is not below it holds it.
     fn may_vote(&self) -> bool {
-        self.log.last() >= self.votes_from || is_active(Mutant::ForgetfulVotes)
+        self.log.last() >= self.votes_from
     }
 
     /// Whether this node is a voter, or was one before a change that is not known to be committed: it may be the only one

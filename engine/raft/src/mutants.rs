@@ -85,7 +85,7 @@ mutants! {
     DroppedWithoutProof, "dropped-without-proof", "a node gives up a replica as soon as the topology places it elsewhere";
     SnapshotMembersIgnored, "snapshot-members-ignored", "a leader's snapshot does not bring its members (thesis 5.1)";
     TruncatedMembersStay, "truncated-members-stay", "a configuration outlives its truncated entry (etcd #13466)";
-    ForgetfulVotes, "forgetful-votes", "a replica that gave up its log votes before it holds it again (thesis 4.2.1)";
+    ForgetfulVotes, "forgetful-votes", "a replica does not know that it gave up a log, and votes before it holds it again (thesis 4.2.1)";
     DamagedFrameTaken, "damaged-frame-taken", "checksums of frames are not compared";
     QueueUnbounded, "queue-unbounded", "a shard takes requests beyond its bound";
 }

@@ -140,6 +140,11 @@ impl Group {
         }
     }
 
+    /// What its log must reach before it votes.
+    pub(crate) fn votes_withheld_until(&self) -> EntryId {
+        self.core.votes_withheld_until()
+    }
+
     /// The configurations of its log.
     pub(crate) fn memberships(&self) -> &Memberships {
         self.core.memberships()

@@ -155,6 +155,12 @@ impl<D: Disk> Shard<D> {
         self.groups.get(GroupId(group)).map(crate::group::Group::memberships)
     }
 
+    /// What the log of a group's replica must reach before it votes, since an earlier one was given up.
+    #[must_use]
+    pub fn votes_withheld_until(&self, group: u32) -> Option<EntryId> {
+        self.groups.get(GroupId(group)).map(crate::group::Group::votes_withheld_until)
+    }
+
     /// The cursors of the log.
     #[must_use]
     pub fn log_cursors(&self) -> LogCursors {

@@ -149,7 +149,9 @@ pub(super) fn make_group(
     }
     let hard_state = hard_state(found, log.last().term);
     let mut core = RaftCore::new(config.validate()?, memberships, hard_state, log);
-    core.withhold_votes_until(replicas::floor(found.beginning));
+    if !is_active(Mutant::ForgetfulVotes) {
+        core.withhold_votes_until(replicas::floor(found.beginning));
+    }
     if hard_state.current_term > 0 {
         core.restarted();
     }

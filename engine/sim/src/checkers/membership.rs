@@ -147,6 +147,17 @@ impl Members {
         Err(Violation::new("who gave up a log votes for nobody without it", seen))
     }
 
+    /// A replica that is there again has what the one before it had, or knows up to where that was.
+    pub(crate) fn remembers(&self, replica: Replica, last: EntryId, withheld_until: EntryId) -> Checked {
+        let held = self.forgotten.get(&(replica.node, replica.group)).copied().unwrap_or(EntryId::ZERO);
+        if last >= held || withheld_until >= held {
+            return Ok(());
+        }
+        let seen =
+            format!("{replica}, at {last}, would vote from {withheld_until} on; its earlier log went up to {held}");
+        Err(Violation::new("who gave up a log votes for nobody without it", seen))
+    }
+
     /// Whether a replica leads and has proposed another change since the last look.
     pub(crate) fn proposes(&mut self, replica: Replica, view: &GroupView, found: &Memberships) -> bool {
         let (place, index) = ((replica.node, replica.group), found.last_index());
@@ -291,6 +302,10 @@ mod tests {
         assert!(members.given_up(Replica { node: 1, group: 0 }, last(2)).is_err(), "node 2 is a member ever since");
         let voter = Replica { node: 0, group: 0 };
         assert!(members.vote(voter, 9, Vote::Promised(1), last(1)).is_err(), "it held more");
+        assert!(members.remembers(voter, last(1), last(1)).is_err());
+        assert!(
+            members.remembers(voter, last(1), last(3)).is_ok() && members.remembers(voter, last(2), last(0)).is_ok()
+        );
         assert!(members.vote(voter, 9, Vote::Given(1), last(2)).is_ok());
     }
 }

@@ -247,6 +247,9 @@ impl Checkers {
             let term = machine.term_at(replica.group, index)?;
             record_of(machine, &node.media[shard], replica.group, EntryId { term, index })
         };
+        if let Some(withheld_until) = machine.votes_withheld_until(replica.group) {
+            self.members.remembers(replica, view.last, withheld_until)?;
+        }
         if !log.damaged {
             self.members.replica(replica, view, found, record)?;
         }

@@ -92,7 +92,7 @@ impl RaftCore {
     /// that holds the entry of that change (thesis 4.2.2).
     pub(crate) fn may_be_needed(&self) -> bool {
         let id = self.config.id;
-        self.membership().is_voter(id) || self.memberships.at(self.commit_index).is_voter(id)
+        self.memberships.may_need(id, self.commit_index)
     }
 
     /// Campaigns in the next term. `forced`: the leader asked for it.

@@ -159,6 +159,14 @@ impl Memberships {
         behind.checked_sub(1).map_or(&self.base, |place| &self.changes[place].1)
     }
 
+    /// Whether a node has a vote in the configuration at an index of the log, or in a later one: as long as it is not known
+    /// which of them are committed, it may be needed (thesis 4.2.2).
+    #[must_use]
+    pub fn may_need(&self, node: NodeId, index: Index) -> bool {
+        let later = self.changes.iter().filter(|(change, _)| *change > index);
+        self.at(index).is_voter(node) || later.into_iter().any(|(_, membership)| membership.is_voter(node))
+    }
+
     /// The index that brought the current configuration; 0: the one at the base.
     #[must_use]
     pub fn last_index(&self) -> Index {
@@ -229,6 +237,20 @@ mod tests {
         assert!(!old.may_become(&Membership::new(ids(&[1, 2]))), "voters change only jointly");
         assert!(old.may_become(&Membership::with(ids(&[1, 2, 3]), Vec::new(), ids(&[4]))));
         assert!(!old.may_become(&Membership::with(Vec::new(), ids(&[1, 2, 3]), Vec::new())), "somebody must be left");
+    }
+
+    #[test]
+    fn a_node_may_be_needed_while_a_configuration_with_it_may_be_the_last_committed_one() {
+        let joined = Membership::with(ids(&[1]), Vec::new(), ids(&[2]));
+        let joint = Membership::with(ids(&[2, 3]), ids(&[1]), Vec::new());
+        let mut memberships = Memberships::new(Membership::new(Vec::new()));
+        for (index, membership) in [(10, joined), (20, joint), (30, Membership::new(ids(&[3])))] {
+            memberships.push(index, membership);
+        }
+        let needed = |node| [0, 9, 10, 20, 29, 30, 99].map(|index| memberships.may_need(NodeId(node), index));
+        assert_eq!(needed(1), [true, true, true, true, true, false, false]);
+        assert_eq!(needed(2), [true, true, true, true, true, false, false]);
+        assert_eq!((needed(3), needed(4)), ([true; 7], [false; 7]));
     }
 
     #[test]

@@ -172,7 +172,7 @@ impl Checkers {
             let found = machine.memberships(view.group).filter(|_| news);
             seen.changing |= found.is_some_and(|found| self.members.proposes(replica, &view, found));
             if elected {
-                leases::check(replica, shard, nodes, now_us)?;
+                leases::check(replica, view.hard_state.current_term, shard, nodes, now_us)?;
                 seen.elected = true;
                 seen.text = format!("group {} in term {}", view.group, view.hard_state.current_term);
             }

@@ -104,6 +104,8 @@ pub(crate) struct Snapshots {
     installing: Option<Installing>,
     /// Indexes of the finished files, oldest first.
     files: Vec<u64>,
+    /// Marked ones that could not be sent.
+    damaged: Vec<u64>,
     /// Entries and their bytes applied since the last snapshot.
     log_entries: u64,
     log_bytes: u64,
@@ -138,6 +140,7 @@ impl Snapshots {
             receiving: None,
             installing: None,
             files,
+            damaged: Vec::new(),
             log_entries: 0,
             log_bytes: 0,
             wanted: false,

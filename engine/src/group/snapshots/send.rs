@@ -6,6 +6,7 @@
 
 use ringraft_net::wire::{SnapshotAnswer, SnapshotPiece};
 use ringraft_raft::{EntryId, NodeId, Role};
+use ringraft_wal::record::SnapshotMark;
 use ringraft_wal::{Disk, Done, SnapshotDone, SnapshotName, Ticket};
 
 use super::{Group, base_of};
@@ -46,7 +47,7 @@ impl Group {
     /// The core says that `to` needs a snapshot.
     pub(crate) fn begin_sending<D: Disk>(&mut self, to: NodeId, io: &mut Io<D>) {
         self.stop_sending_to(to, io);
-        let mark = io.wal.snapshot_marks(self.id.0).last().copied();
+        let mark = self.mark_to_send(io);
         let room = io.snapshots.streams < self.snapshots.settings.streams_max;
         match mark {
             Some(mark) if room => {
@@ -58,6 +59,21 @@ impl Group {
             }
             Some(_) | None => self.core.snapshot_failed(to), // it asks again with the next heartbeats
         }
+    }
+
+    /// The newest snapshot that the log continues and that is not known to be damaged. One beyond what is applied could not
+    /// be loaded at the start. When all have failed they are tried again: it may have been the disk.
+    fn mark_to_send<D: Disk>(&mut self, io: &Io<D>) -> Option<SnapshotMark> {
+        let (applied, first) = (self.machine.last_applied(), self.core.first_index());
+        let marks = io.wal.snapshot_marks(self.id.0);
+        let damaged = &mut self.snapshots.damaged;
+        damaged.retain(|index| marks.iter().any(|mark| mark.index == *index));
+        let fits = |mark: &&SnapshotMark| mark.index <= applied && mark.index + 1 >= first;
+        let whole = marks.iter().rev().filter(fits).find(|mark| !damaged.contains(&mark.index));
+        if whole.is_none() {
+            damaged.clear();
+        }
+        whole.or_else(|| marks.iter().rev().find(fits)).copied()
     }
 
     pub(crate) fn stop_sending_to<D: Disk>(&mut self, to: NodeId, io: &mut Io<D>) {
@@ -129,10 +145,13 @@ impl Group {
         self.advance(Input::Nothing, io);
     }
 
-    /// It did not arrive, perhaps because the file is damaged: the next attempt begins with a newer one.
+    /// It did not arrive, perhaps because the file is damaged: the next attempt begins with another one, older or newer.
     fn sending_failed<D: Disk>(&mut self, place: usize, io: &mut Io<D>) {
-        let to = self.snapshots.sending[place].to;
+        let Sending { to, name, .. } = self.snapshots.sending[place];
         self.stop_sending_to(to, io);
+        if !self.snapshots.damaged.contains(&name.index) {
+            self.snapshots.damaged.push(name.index);
+        }
         io.counters.snapshots_failed += 1; // no pause: attempts that fail often would keep a better one from being taken
         self.snapshots.wanted = true;
         self.core.snapshot_failed(to);

@@ -96,12 +96,11 @@ impl<D: Disk> Shard<D> {
         self.control.told_removed = true;
     }
 
-    /// The nodes that may link to this one; none: it reaches none of those it knows. They may all be gone, and whoever dials
-    /// it know more.
+    /// The nodes that may link to this one; none: it reaches none of those it knows, or knows of no other. They may all be
+    /// gone, others may have joined, and whoever dials it know more.
     #[must_use]
     pub fn admitted(&self) -> Vec<u64> {
-        let mut others = self.io.peers.nodes().peekable();
-        let is_alone = others.peek().is_some() && !others.any(|node| self.io.peers.is_connected(node));
+        let is_alone = !self.io.peers.nodes().any(|node| self.io.peers.is_connected(node));
         let members = self.settings.topology.nodes().iter().map(|node| node.id.0);
         if is_alone { Vec::new() } else { members.collect() }
     }

@@ -215,6 +215,15 @@ fn probe(world: &mut World) -> Checked {
     })
 }
 
+/// The same for the next round: values tell calls apart.
+fn marked(operation: &Operation) -> Operation {
+    let mut operation = operation.clone();
+    if let Operation::Put { value, .. } = &mut operation {
+        value.push(b'+');
+    }
+    operation
+}
+
 /// Asks for all of it, and waits; what has an unknown outcome.
 fn probe_once(world: &mut World, asked: Vec<Vec<Operation>>) -> Result<Vec<Vec<Operation>>, Violation> {
     let client = world.plan.load.clients;
@@ -231,7 +240,7 @@ fn probe_once(world: &mut World, asked: Vec<Vec<Operation>>) -> Result<Vec<Vec<O
     for call in &world.history.calls[first..] {
         match call.ended.as_ref().map(|ended| &ended.outcome) {
             Some(CallOutcome::Done { .. }) => {}
-            Some(CallOutcome::Unknown) => again.push(call.operations.clone()),
+            Some(CallOutcome::Unknown) => again.push(call.operations.iter().map(marked).collect()),
             _ => return Err(Violation::new("service after faults end", format!("not done in time: {call:?}"))),
         }
     }

@@ -178,9 +178,10 @@ impl Group {
         self.machine.value(key)
     }
 
-    /// Whether what was committed before the start is applied.
-    pub(crate) fn is_serving(&self) -> bool {
-        self.serving
+    /// Whether this replica leads and has applied everything that was committed before its term. A follower may serve stale
+    /// reads from less: a leader whose own term has no commit yet tells it of none.
+    pub(crate) fn has_taken_over(&self) -> bool {
+        self.is_leader() && self.serve_from.is_some_and(|index| self.last_applied() >= index)
     }
 
     /// Whether this replica leads, or a leader speaks to it.

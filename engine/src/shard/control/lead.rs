@@ -22,6 +22,7 @@ use ringraft_wal::Disk;
 use super::super::Shard;
 use super::super::board::{LedGroup, NodeBoard};
 use super::super::clients::Asker;
+use crate::group::Group;
 use crate::group::proposals::Proposal;
 use crate::topology::{CONTROL_GROUP, ChangeError, GroupReport, PlanBounds, Topology, plan};
 
@@ -105,7 +106,7 @@ impl<D: Disk> Shard<D> {
 
     /// A tick of shard 0: whatever the leader of group 0 has to do.
     pub(super) fn lead_cluster(&mut self, board: &mut NodeBoard) {
-        let leads = self.groups.get(CONTROL_GROUP).is_some_and(|replica| replica.is_leader() && replica.is_serving());
+        let leads = self.groups.get(CONTROL_GROUP).is_some_and(Group::has_taken_over);
         if !leads || self.stopping {
             self.control.lead.write = None;
             let is_leader = self.groups.get(CONTROL_GROUP).is_some_and(|replica| replica.is_leader());

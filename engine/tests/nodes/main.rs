@@ -151,6 +151,32 @@ fn who_was_away_while_all_it_knows_were_replaced_is_found_by_the_others() {
 }
 
 #[test]
+fn who_founded_a_cluster_alone_and_lost_its_lead_is_found_by_the_others() {
+    let mut town = town(1);
+    town.boot_joining(2);
+    let addresses = town::addresses(2);
+    town.change(&AdminRequest::ReplaceNode { old: 1, node: 2, addresses, instance: 2 });
+    for _ in 0..400 {
+        if town.find_leader(0) == Some(2) {
+            break;
+        }
+        town.tick(1);
+    }
+    assert_eq!(town.leader(0), 2);
+    town.crash(1);
+    town.start_with_the_first_topology(1);
+    for _ in 0..400 {
+        if town.node(1).removed {
+            break;
+        }
+        town.tick(1);
+    }
+    assert!(town.node(1).removed, "it gave up what it held, and was told: {:#?}", town.newest());
+    town.rest();
+    town.read_all();
+}
+
+#[test]
 fn a_dead_node_is_replaced_by_a_new_one() {
     let mut town = town(4);
     let before = town.newest().clone();

@@ -26,6 +26,7 @@ use self::lead::Lead;
 use super::board::{KnownGroups, NodeBoard};
 use super::io::Fatal;
 use super::{Shard, ShardSettings, Target};
+use crate::group::Group;
 use crate::topology::{CONTROL_GROUP, Topology};
 
 pub use self::gossip::NodeStatus;
@@ -96,11 +97,14 @@ impl<D: Disk> Shard<D> {
         self.control.told_removed = true;
     }
 
-    /// The nodes that may link to this one; none: it reaches none of those it knows, or knows of no other. They may all be
-    /// gone, others may have joined, and whoever dials it know more.
+    /// The nodes that may link to this one; none: it reaches none of those it knows, and does not lead group 0. They may all
+    /// be gone, and whoever dials it know more.
     #[must_use]
     pub fn admitted(&self) -> Vec<u64> {
-        let is_alone = !self.io.peers.nodes().any(|node| self.io.peers.is_connected(node));
+        let reaches_some = self.io.peers.nodes().any(|node| self.io.peers.is_connected(node));
+        let knows_some = self.io.peers.nodes().next().is_some();
+        let leads = self.groups.get(CONTROL_GROUP).is_some_and(Group::is_leader);
+        let is_alone = !reaches_some && !leads && (knows_some || self.settings.shard == 0);
         let members = self.settings.topology.nodes().iter().map(|node| node.id.0);
         if is_alone { Vec::new() } else { members.collect() }
     }

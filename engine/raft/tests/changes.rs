@@ -6,7 +6,8 @@ mod common;
 
 use common::{Cluster, small_config};
 use ringraft_raft::{
-    ChangeError, EntryId, Membership, Message, NodeId, ProgressState, ProposeError, Role, TransferError,
+    ChangeError, Config, EntryId, EntryMeta, HardState, LogTerms, Membership, Memberships, Message, NodeId,
+    ProgressState, ProposeError, RaftCore, Ready, Role, TransferError,
 };
 
 fn ids(numbers: impl IntoIterator<Item = u64>) -> Vec<NodeId> {
@@ -357,4 +358,33 @@ fn a_node_on_its_way_out_may_be_needed_as_leader_until_its_removal_is_committed(
     tick(&mut cluster, 100);
     assert_eq!(cluster.leader(), Some(NodeId(2)), "thesis 4.2.2: it needed the other's vote, or its entry");
     assert_eq!(cluster.core(2).membership(), &Membership::new(ids([2])));
+}
+
+/// Nodes 1 and 2 gave the group to node 3 alone, which gives it to node 4: only node 3 holds the last entry, and node 4, in
+/// the joint configuration before, cannot win without its vote.
+#[test]
+fn who_lost_its_vote_by_an_entry_that_it_alone_holds_campaigns_after_a_restart() {
+    let members = |voters: &[u64], outgoing: &[u64]| {
+        let ids = |numbers: &[u64]| numbers.iter().copied().map(NodeId).collect();
+        Membership::with(ids(voters), ids(outgoing), Vec::new())
+    };
+    let mut memberships = Memberships::new(members(&[1, 2], &[]));
+    let changes = [members(&[3], &[1, 2]), members(&[3], &[]), members(&[4], &[3]), members(&[4], &[])];
+    let mut log = LogTerms::new();
+    for (index, membership) in (1..).zip(changes) {
+        log.push(EntryMeta { term: 1, length: 100 });
+        memberships.push(index, membership);
+    }
+    let hard_state = HardState { current_term: 1, voted_for: None };
+    let config = Config::new(NodeId(3), 7).validate().unwrap();
+    let mut core = RaftCore::new(config, memberships, hard_state, log);
+    core.campaign();
+    let mut ready = Ready::new();
+    core.ready(&mut ready);
+    let last = EntryId { term: 1, index: 4 };
+    assert_eq!(
+        ready.messages,
+        [(NodeId(4), Message::PreVote { term: 2, last })],
+        "it asks the one that is to vote now"
+    );
 }

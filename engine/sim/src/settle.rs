@@ -61,7 +61,8 @@ impl World {
         let lines: Vec<String> = hosts
             .map(|host| host.shard.status())
             .map(|status| {
-                let groups: Vec<_> = status.groups.iter().filter(|group| group.role != "follower").collect();
+                let groups: Vec<_> =
+                    status.groups.iter().filter(|group| group.role != "follower" || group.leader.is_none()).collect();
                 let (node, peers, nodes) = (status.node, &status.peers_connected, &status.nodes);
                 format!("n{node} is linked to {peers:?}, leads or wants to {groups:?}, has heard {nodes:?}")
             })

@@ -54,6 +54,7 @@ fn shard(peers: &[u64]) -> Shard<MemDisk> {
         snapshots: ringraft_engine::shard::SnapshotSettings::default(),
         incarnation: 1,
         report_ticks: 20,
+        leader_priority: 100,
         first_election_ticks: 2,
     };
     let consensus = ConsensusSettings {

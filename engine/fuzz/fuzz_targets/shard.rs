@@ -63,6 +63,7 @@ fn shard() -> Shard<MemDisk> {
         snapshots: ringraft_engine::shard::SnapshotSettings::default(),
         incarnation: 1,
         report_ticks: 20,
+        leader_priority: 100,
         first_election_ticks: 2,
     };
     let consensus = ConsensusSettings {

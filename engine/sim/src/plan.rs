@@ -359,6 +359,11 @@ impl Plan {
         config.segment_takes(bytes, self.groups.div_ceil(u32::from(self.shards)) as usize)
     }
 
+    /// In every fourth run nodes differ in it.
+    pub(crate) fn leader_priority(&self, node: usize) -> u32 {
+        if self.seed.is_multiple_of(4) { 100 + node as u32 % 3 } else { 100 }
+    }
+
     /// A time in ticks of the nominal clock.
     pub(crate) fn ticks(&self, time_us: u64) -> u32 {
         time_us.div_ceil(self.tick_us).max(1) as u32

@@ -158,6 +158,7 @@ impl World {
             disk_stall_ticks: plan.disk_stall_ticks(),
             digest_ticks: plan.ticks(1_000_000),
             report_ticks: plan.ticks(plan.report_us),
+            leader_priority: plan.leader_priority(node),
             snapshots: plan.snapshots,
             incarnation: u64::from(place.incarnation),
             first_election_ticks: FIRST_ELECTION_TICKS,

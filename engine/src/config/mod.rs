@@ -38,6 +38,8 @@ settings! {
         election_ticks_min: u32 = 20, 2..=10_000, "ticks", "RINGRAFT_ELECTION_TICKS_MIN", own;
         /// Longest election timeout; at least 1.5 times election_ticks_min, and 4 more.
         election_ticks_max: u32 = 40, 6..=20_000, "ticks", "RINGRAFT_ELECTION_TICKS_MAX", own;
+        /// Of the replicas that could lead a group those on nodes with the highest number do, within seconds; equal ones share.
+        leader_priority: u32 = 100, 0..=1_000, "a number", "RINGRAFT_LEADER_PRIORITY", own;
         /// With lease_reads: clocks of two nodes differ in rate by so much at most; a lease is shorter by it.
         lease_drift_percent: u32 = 10, 1..=90, "percent", "RINGRAFT_LEASE_DRIFT_PERCENT", own;
         /// Unit of direct writes to the log, a power of two; fixed when the node is created.

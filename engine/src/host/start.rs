@@ -182,6 +182,7 @@ fn restore(
         disk_stall_ticks: config.ticks(config.disk_stall_ms),
         digest_ticks: config.ticks(config.digest_ms),
         report_ticks: config.ticks(REPORT_MS),
+        leader_priority: config.leader_priority,
         snapshots: config.snapshots(),
         incarnation: clock::incarnation(),
         first_election_ticks: FIRST_ELECTION_TICKS,

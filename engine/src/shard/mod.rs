@@ -82,6 +82,8 @@ pub struct ShardSettings {
     pub digest_ticks: u32,
     /// Ticks between two reports to other nodes: a second.
     pub report_ticks: u32,
+    /// Of the nodes that could lead a group those with the highest number do.
+    pub leader_priority: u32,
     /// When snapshots are taken, and how fast they move.
     pub snapshots: SnapshotSettings,
     /// Names this run of the node's process: no two runs of a node have the same.
@@ -413,6 +415,7 @@ impl<D: Disk> Shard<D> {
     /// The link to `node` stands.
     pub fn peer_connected(&mut self, node: NodeId) {
         self.io.peers.connected(node);
+        self.told_nothing_yet(node);
     }
 
     /// The link to `node` broke.

@@ -44,6 +44,15 @@ impl GroupReport {
     }
 }
 
+/// A node that was heard of lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveNode {
+    /// The node.
+    pub node: NodeId,
+    /// Of those that could lead a group the ones with the highest number do.
+    pub leader_priority: u32,
+}
+
 /// How much a plan may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanBounds {
@@ -75,7 +84,7 @@ pub struct Plan {
 
 /// Plans the next step. The order of reports and of nodes alive does not matter.
 #[must_use]
-pub fn plan(topology: &Topology, reports: &[GroupReport], alive: &[NodeId], bounds: PlanBounds) -> Plan {
+pub fn plan(topology: &Topology, reports: &[GroupReport], alive: &[LiveNode], bounds: PlanBounds) -> Plan {
     let view = View::new(topology, reports, alive);
     let mut next = topology.clone();
     view.activate(&mut next);
@@ -94,11 +103,11 @@ struct View<'a> {
     topology: &'a Topology,
     /// One place for each group; none: nothing is known that is not out of date.
     reports: Vec<Option<&'a GroupReport>>,
-    alive: &'a [NodeId],
+    alive: &'a [LiveNode],
 }
 
 impl<'a> View<'a> {
-    fn new(topology: &'a Topology, reports: &'a [GroupReport], alive: &'a [NodeId]) -> Self {
+    fn new(topology: &'a Topology, reports: &'a [GroupReport], alive: &'a [LiveNode]) -> Self {
         let mut known: Vec<Option<&GroupReport>> = vec![None; topology.placements.len()];
         for report in reports.iter().filter(|report| report.epoch == topology.epoch) {
             let Some(place) = known.get_mut(report.group.0 as usize) else { continue };
@@ -118,7 +127,12 @@ impl<'a> View<'a> {
     }
 
     fn is_alive(&self, node: NodeId) -> bool {
-        self.alive.contains(&node)
+        self.priority(node).is_some()
+    }
+
+    /// None: it is not alive.
+    fn priority(&self, node: NodeId) -> Option<u32> {
+        self.alive.iter().find(|live| live.node == node).map(|live| live.leader_priority)
     }
 
     fn is_leaving(&self, node: NodeId) -> bool {
@@ -210,7 +224,7 @@ impl<'a> View<'a> {
         may_move && added.all(|node| self.is_alive(*node)) && alive > target.len() / 2
     }
 
-    /// Leaders on leaving nodes move first, then from those that lead more than others.
+    /// Leaders move first from nodes that leave or have a lower priority, then from those that lead more than others.
     fn transfers(&self, transfers_max: usize) -> Vec<Transfer> {
         let known: Vec<&GroupReport> = self.reports.iter().copied().flatten().collect();
         let staying = self.topology.placeable().map(|node| node.id).filter(|node| self.is_alive(*node));
@@ -221,9 +235,10 @@ impl<'a> View<'a> {
                 None => leaders.count_unknown(),
             }
         }
-        let (leaving, others): (Vec<&GroupReport>, _) = known.iter().partition(|report| self.is_leaving(report.leader));
+        let (unfit, others): (Vec<&GroupReport>, _) =
+            known.iter().partition(|report| self.is_leaving(report.leader) || self.is_outranked(report));
         let mut transfers = Vec::new();
-        for report in leaving {
+        for report in unfit {
             if let Some(to) = leaders.least(self.candidates(report)).filter(|_| transfers.len() < transfers_max) {
                 leaders.count(to);
                 transfers.push(Transfer { group: report.group, from: report.leader, to });
@@ -242,7 +257,14 @@ impl<'a> View<'a> {
         transfers
     }
 
-    /// Who could lead a group instead: its voters that have caught up; of them those that are to stay, if any.
+    /// Whether another of a settled group's voters has a higher priority than its leader.
+    fn is_outranked(&self, report: &GroupReport) -> bool {
+        let best = self.candidates(report).first().and_then(|node| self.priority(*node));
+        self.is_settled(report.group) && self.priority(report.leader).zip(best).is_some_and(|(own, best)| own < best)
+    }
+
+    /// Who could lead a group: its voters that have caught up; of them those that are to stay, if any, and of these the ones
+    /// of the highest priority.
     fn candidates(&self, report: &GroupReport) -> Vec<NodeId> {
         if report.membership.is_joint() {
             return Vec::new();
@@ -252,6 +274,8 @@ impl<'a> View<'a> {
         let target = self.topology.replicas(report.group);
         let staying: Vec<NodeId> =
             able.iter().copied().filter(|node| target.contains(node) && !self.is_leaving(*node)).collect();
-        if staying.is_empty() { able } else { staying }
+        let fit = if staying.is_empty() { able } else { staying };
+        let best = fit.iter().filter_map(|node| self.priority(*node)).max();
+        fit.into_iter().filter(|node| self.priority(*node) == best).collect()
     }
 }

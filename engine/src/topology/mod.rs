@@ -26,7 +26,7 @@ mod ring;
 mod valid;
 
 pub use changes::ChangeError;
-pub use controller::{GroupReport, Plan, PlanBounds, Transfer, plan};
+pub use controller::{GroupReport, LiveNode, Plan, PlanBounds, Transfer, plan};
 pub use document::BYTES_MAX;
 use ring::Ring;
 pub use valid::{ADDRESS_BYTES_MAX, GROUPS_MAX, NODES_MAX, REMOVED_MAX, SHARDS_MAX, TopologyError};

@@ -98,6 +98,7 @@ pub(crate) fn settings(node: u64, nodes: u64) -> ShardSettings {
         snapshots: SnapshotSettings::default(),
         incarnation: 1,
         report_ticks: 20,
+        leader_priority: 100,
         first_election_ticks: 2,
     }
 }

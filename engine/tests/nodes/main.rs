@@ -164,6 +164,7 @@ fn who_founded_a_cluster_alone_and_lost_its_lead_is_found_by_the_others() {
     }
     assert_eq!(town.leader(0), 2);
     town.crash(1);
+    town.tick(1); // the link breaks
     town.start_with_the_first_topology(1);
     for _ in 0..400 {
         if town.node(1).removed {
@@ -172,6 +173,31 @@ fn who_founded_a_cluster_alone_and_lost_its_lead_is_found_by_the_others() {
         town.tick(1);
     }
     assert!(town.node(1).removed, "it gave up what it held, and was told: {:#?}", town.newest());
+    town.rest();
+    town.read_all();
+}
+
+#[test]
+fn a_node_of_a_higher_priority_leads_whatever_it_can() {
+    let mut town = town(3);
+    let led_by = |town: &mut Town, id| (0..GROUPS).all(|group| town.find_leader(group) == Some(id));
+    assert!(!led_by(&mut town, 3));
+    town.crash(3);
+    town.node(3).leader_priority = 200;
+    town.start(3);
+    for _ in 0..400 {
+        if led_by(&mut town, 3) {
+            break;
+        }
+        town.tick(1);
+    }
+    assert!(led_by(&mut town, 3), "{:#?}", town.newest());
+    town.crash(3);
+    town.tick(100);
+    town.write(2);
+    town.start(3);
+    town.tick(400);
+    assert!(led_by(&mut town, 3), "and again when it is back");
     town.rest();
     town.read_all();
 }

@@ -41,6 +41,7 @@ pub(crate) struct Node {
     kept: Arc<Topology>,
     /// It stopped because it was removed.
     pub(crate) removed: bool,
+    pub(crate) leader_priority: u32,
     starts: u64,
 }
 
@@ -82,6 +83,7 @@ fn settings(node: &Node, shard: u16) -> ShardSettings {
         disk_stall_ticks: 50,
         digest_ticks: 5,
         report_ticks: REPORT_TICKS,
+        leader_priority: node.leader_priority,
         snapshots: SnapshotSettings::default(),
         incarnation: node.starts,
         first_election_ticks: 2,
@@ -107,7 +109,7 @@ fn consensus() -> ConsensusSettings {
 impl Node {
     fn new(id: u64, initial: Vec<Membership>, kept: Arc<Topology>) -> Self {
         let disks = (0..SHARDS).map(|shard| MemDisk::new(&wal_config(id, shard), 3)).collect();
-        Self { id, process: None, disks, initial, kept, removed: false, starts: 0 }
+        Self { id, process: None, disks, initial, kept, removed: false, leader_priority: 100, starts: 0 }
     }
 
     fn start(&mut self) {

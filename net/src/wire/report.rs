@@ -51,6 +51,8 @@ pub struct Report {
     pub release: String,
     /// Requests per second in all its shards.
     pub requests_per_second: u64,
+    /// Of those that could lead a group the ones with the highest number do.
+    pub leader_priority: u32,
     /// Groups it leads, or a part of them.
     pub groups: Vec<ReportedGroup>,
     /// The text of that topology, for who may not know it; empty for others.

@@ -74,6 +74,7 @@ fn settings(node: usize) -> (ShardSettings, ConsensusSettings) {
         snapshots: ringraft_engine::shard::SnapshotSettings::default(),
         incarnation: 1,
         report_ticks: 20,
+        leader_priority: 100,
         first_election_ticks: 2,
     };
     let consensus = ConsensusSettings {

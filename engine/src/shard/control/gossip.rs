@@ -17,7 +17,7 @@ use super::super::Shard;
 use super::super::board::{KnownGroups, LedGroup, NodeBoard};
 use super::super::inspect::MembershipView;
 use crate::snapshot::MEMBERS_MAX;
-use crate::topology::Topology;
+use crate::topology::{LiveNode, Topology};
 
 /// Reports after which a node that says nothing is not alive.
 const ALIVE_REPORTS: u64 = 3;
@@ -45,6 +45,7 @@ struct Heard {
     epoch: u64,
     release: String,
     requests_per_second: u64,
+    leader_priority: u32,
 }
 
 /// What is known of another node, for status.
@@ -60,13 +61,15 @@ pub struct NodeStatus {
     pub release: String,
     /// Requests per second.
     pub requests_per_second: u64,
+    /// Of those that could lead a group the ones with the highest number do.
+    pub leader_priority: u32,
 }
 
 impl Gossip {
     fn hear(&mut self, tick: u64, report: Report) -> Result<(), String> {
-        let Report { node, epoch, release, requests_per_second, groups, topology: _ } = report;
+        let Report { node, epoch, release, requests_per_second, leader_priority, groups, topology: _ } = report;
         let leader = NodeId(node);
-        self.heard.insert(leader, Heard { tick, epoch, release, requests_per_second });
+        self.heard.insert(leader, Heard { tick, epoch, release, requests_per_second, leader_priority });
         for group in groups {
             let led = led_group(leader, group)?;
             let is_newer = |(_, before): &(u64, LedGroup)| before.view.term <= led.view.term;
@@ -75,6 +78,13 @@ impl Gossip {
             }
         }
         Ok(())
+    }
+
+    /// What a node said it knows counts until its link breaks: it may have come back with less.
+    fn relinked(&mut self, node: NodeId) {
+        if let Some(heard) = self.heard.get_mut(&node) {
+            heard.epoch = 0;
+        }
     }
 
     fn forget(&mut self, before: u64) {
@@ -164,6 +174,7 @@ impl<D: Disk> Shard<D> {
                 epoch,
                 release: String::from(env!("CARGO_PKG_VERSION")),
                 requests_per_second: board.requests(),
+                leader_priority: self.settings.leader_priority,
                 groups,
                 topology: String::new(),
             };
@@ -173,6 +184,11 @@ impl<D: Disk> Shard<D> {
                 self.io.peers.send_report(&behind, &report);
             }
         }
+    }
+
+    /// A link stands, perhaps again.
+    pub(in crate::shard) fn told_nothing_yet(&mut self, node: NodeId) {
+        self.control.gossip.relinked(node);
     }
 
     /// A newer topology that another node told.
@@ -208,9 +224,11 @@ impl<D: Disk> Shard<D> {
     }
 
     /// The nodes that were heard of lately, and this one.
-    pub(super) fn alive(&self) -> Vec<NodeId> {
+    pub(super) fn alive(&self) -> Vec<LiveNode> {
+        let live = |node, leader_priority| LiveNode { node, leader_priority };
         let heard = self.control.gossip.heard.iter().filter(|(_, heard)| self.is_fresh(heard));
-        heard.map(|(node, _)| *node).chain([self.settings.node]).collect()
+        let others = heard.map(|(node, heard)| live(*node, heard.leader_priority));
+        others.chain([live(self.settings.node, self.settings.leader_priority)]).collect()
     }
 
     fn is_fresh(&self, heard: &Heard) -> bool {
@@ -225,6 +243,7 @@ impl<D: Disk> Shard<D> {
             epoch: heard.epoch,
             release: heard.release.clone(),
             requests_per_second: heard.requests_per_second,
+            leader_priority: heard.leader_priority,
         };
         self.control.gossip.heard.iter().map(status).collect()
     }

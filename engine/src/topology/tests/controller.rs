@@ -3,7 +3,7 @@
 //! Off the data path.
 
 use super::{addresses, cluster, ids};
-use crate::topology::{CONTROL_GROUP, GroupReport, NodeState, Plan, PlanBounds, Topology, Transfer, plan};
+use crate::topology::{CONTROL_GROUP, GroupReport, LiveNode, NodeState, Plan, PlanBounds, Topology, Transfer, plan};
 use ringraft_raft::{GroupId, Membership, NodeId};
 
 const BOUNDS: PlanBounds = PlanBounds { moves_max: 2, transfers_max: 2 };
@@ -21,8 +21,12 @@ fn report(topology: &Topology, group: u32, voters: &[NodeId]) -> GroupReport {
     GroupReport { group, term: 1, epoch: topology.epoch(), leader, membership, behind: Vec::new() }
 }
 
-fn everybody(topology: &Topology) -> Vec<NodeId> {
-    topology.nodes().iter().map(|node| node.id).collect()
+fn live(ids: &[u64]) -> Vec<LiveNode> {
+    ids.iter().map(|id| LiveNode { node: NodeId(*id), leader_priority: 100 }).collect()
+}
+
+fn everybody(topology: &Topology) -> Vec<LiveNode> {
+    live(&topology.nodes().iter().map(|node| node.id.0).collect::<Vec<_>>())
 }
 
 fn planned(topology: &Topology, reports: &[GroupReport]) -> Plan {
@@ -105,7 +109,7 @@ fn the_voters_of_group_0_change_one_set_at_a_time() {
 #[test]
 fn nothing_is_newly_placed_on_a_dead_node() {
     let topology = with_a_joining_node();
-    let alive = ids(&[1, 2, 3, 4]);
+    let alive = live(&[1, 2, 3, 4]);
     let next = plan(&topology, &settled(&topology), &alive, BOUNDS).next;
     let moved = next.map_or(Vec::new(), |next| {
         let placed = moved(&topology, &next);
@@ -118,7 +122,7 @@ fn nothing_is_newly_placed_on_a_dead_node() {
 #[test]
 fn no_group_is_left_to_nodes_without_a_majority_alive() {
     let topology = cluster(&[1, 2, 3], 3, 3).remove(NodeId(3)).expect("granted").expect("a change");
-    let targets = |alive: &[u64]| plan(&topology, &settled(&topology), &ids(alive), BOUNDS).next;
+    let targets = |alive: &[u64]| plan(&topology, &settled(&topology), &live(alive), BOUNDS).next;
     assert_eq!(targets(&[1, 3]), None, "of 1 and 2 alone, both are needed");
     assert!(targets(&[1, 2]).is_some());
 }
@@ -149,14 +153,14 @@ fn reports_of_groups_that_are_not_are_passed_over() {
 fn a_node_is_active_when_it_has_all_it_is_to_have() {
     let before = cluster(&[1, 2, 3], 3, 3);
     let topology = before.replace(NodeId(3), NEW, &addresses(9, 1), 5).expect("granted").expect("a change");
-    let becomes_active = |reports: &[GroupReport], alive: &[NodeId]| {
+    let becomes_active = |reports: &[GroupReport], alive: &[LiveNode]| {
         let next = plan(&topology, reports, alive, BOUNDS).next;
         next.is_some_and(|next| state(&next, NEW) == Some(NodeState::Active))
     };
-    let alive = ids(&[1, 2, 9]);
+    let alive = live(&[1, 2, 9]);
     let reports = settled(&topology);
     assert!(becomes_active(&reports, &alive));
-    assert!(!becomes_active(&reports, &ids(&[1, 2])), "it is dead");
+    assert!(!becomes_active(&reports, &live(&[1, 2])), "it is dead");
     assert!(!becomes_active(&reports[..2], &alive), "a group of its own is not known");
     for group in 0..3 {
         let mut behind = reports.clone();
@@ -182,15 +186,15 @@ fn with_a_leaving_node() -> Topology {
 #[test]
 fn a_leaving_node_is_removed_when_nobody_holds_it_any_more() {
     let topology = with_a_leaving_node();
-    let is_removed = |reports: &[GroupReport], alive: &[NodeId]| {
+    let is_removed = |reports: &[GroupReport], alive: &[LiveNode]| {
         let next = plan(&topology, reports, alive, BOUNDS).next;
         next.is_some_and(|next| next.removed() == [1] && state(&next, NodeId(1)).is_none())
     };
-    let all = ids(&[1, 2, 3]);
+    let all = live(&[1, 2, 3]);
     let reports = settled(&topology);
     assert!(reports[0].membership.contains(NodeId(1)), "it is a learner of group 0 to the last");
     assert!(is_removed(&reports, &all));
-    assert!(is_removed(&reports, &ids(&[2, 3])), "dead or alive");
+    assert!(is_removed(&reports, &live(&[2, 3])), "dead or alive");
     for group in 0..3 {
         let mut held = reports.clone();
         held[group].membership = Membership::with(ids(&[2, 3]), ids(&[1, 2, 3]), Vec::new());
@@ -238,7 +242,7 @@ fn leaders_go_away_from_leaving_nodes_first() {
     assert_eq!(planned(&topology, &reports).transfers[0], transfer(0, 1), "who is behind cannot lead");
     reports[0].membership = reports[0].membership.enter_joint(ids(&[1, 3]), Vec::new());
     assert_eq!(planned(&topology, &reports).transfers[0], transfer(1, 3), "a joint group is left to its leader");
-    let alive = ids(&[1, 2]);
+    let alive = live(&[1, 2]);
     assert_eq!(plan(&topology, &reports, &alive, BOUNDS).transfers, [transfer(1, 1)]);
 }
 
@@ -253,7 +257,7 @@ fn leaders_are_evened_out_over_those_alive() {
     assert_eq!(transfers.len(), BOUNDS.transfers_max);
     assert!(transfers.iter().all(|transfer| transfer.from == NodeId(1) && transfer.group != CONTROL_GROUP));
     let to = |alive: &[u64]| -> Vec<u64> {
-        let plan = plan(&topology, &reports, &ids(alive), PlanBounds { transfers_max: 9, ..BOUNDS });
+        let plan = plan(&topology, &reports, &live(alive), PlanBounds { transfers_max: 9, ..BOUNDS });
         plan.transfers.iter().map(|transfer| transfer.to.0).collect()
     };
     assert_eq!(to(&[1, 2, 3]), [2, 3, 2, 3]);
@@ -261,4 +265,30 @@ fn leaders_are_evened_out_over_those_alive() {
     assert_eq!(to(&[1]), Vec::<u64>::new());
     let none = PlanBounds { moves_max: 0, transfers_max: 0 };
     assert_eq!(plan(&topology, &reports, &everybody(&topology), none).transfers, []);
+}
+
+#[test]
+fn leaders_go_to_nodes_of_a_higher_priority_and_are_evened_out_over_those() {
+    let topology = cluster(&[1, 2, 3], 4, 3);
+    let mut reports = settled(&topology);
+    let led_by = |reports: &mut Vec<GroupReport>, leaders: [u64; 4]| {
+        reports.iter_mut().zip(leaders).for_each(|(report, leader)| report.leader = NodeId(leader));
+    };
+    let transfers = |reports: &[GroupReport], priorities: &[(u64, u32)]| -> Vec<(u32, u64)> {
+        let live =
+            |(id, leader_priority): &(u64, u32)| LiveNode { node: NodeId(*id), leader_priority: *leader_priority };
+        let alive: Vec<LiveNode> = priorities.iter().map(live).collect();
+        let plan = plan(&topology, reports, &alive, PlanBounds { transfers_max: 9, ..BOUNDS });
+        plan.transfers.iter().map(|transfer| (transfer.group.0, transfer.to.0)).collect()
+    };
+    led_by(&mut reports, [1, 1, 1, 1]);
+    assert_eq!(transfers(&reports, &[(1, 10), (2, 50), (3, 50)]), [(0, 2), (1, 3), (2, 2), (3, 3)]);
+    assert_eq!(transfers(&reports, &[(1, 0), (2, 0), (3, 9)]), [(0, 3), (1, 3), (2, 3), (3, 3)]);
+    assert_eq!(transfers(&reports, &[(1, 0)]), [], "better somebody than nobody");
+    reports[0].behind = ids(&[2]);
+    assert_eq!(transfers(&reports, &[(1, 10), (2, 50), (3, 20)])[0], (0, 3), "who is behind cannot lead");
+    led_by(&mut reports, [2, 2, 2, 2]);
+    assert_eq!(transfers(&reports, &[(1, 10), (2, 50), (3, 50)]), [(1, 3), (2, 3)], "nobody goes down to node 1");
+    led_by(&mut reports, [2, 2, 3, 3]);
+    assert_eq!(transfers(&reports, &[(1, 10), (2, 50), (3, 50)]), []);
 }

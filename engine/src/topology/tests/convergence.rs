@@ -16,7 +16,7 @@ use proptest::prelude::*;
 
 use super::{addresses, cluster};
 use crate::topology::{
-    CONTROL_GROUP, CONTROL_VOTERS_MAX, GroupReport, NodeState, Plan, PlanBounds, Topology, Transfer, plan,
+    CONTROL_GROUP, CONTROL_VOTERS_MAX, GroupReport, LiveNode, NodeState, Plan, PlanBounds, Topology, Transfer, plan,
 };
 use ringraft_raft::{GroupId, Membership, NodeId};
 
@@ -150,7 +150,9 @@ impl World {
                 reports.push(self.report(place));
             }
         }
-        let plan = plan(&self.topology, &reports, &self.alive(), BOUNDS);
+        let live = |node| LiveNode { node, leader_priority: 100 };
+        let alive: Vec<LiveNode> = self.alive().into_iter().map(live).collect();
+        let plan = plan(&self.topology, &reports, &alive, BOUNDS);
         if let Some(next) = &plan.next {
             self.check(next);
             self.topology = next.clone();

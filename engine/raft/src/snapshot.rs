@@ -89,6 +89,7 @@ impl RaftCore {
             return InstallOutcome::Ignored; // a leader holds everything that is committed (Raft 5.4)
         }
         if !held {
+            self.step_down(); // a candidate stood with another log, and perhaps has no vote by this one
             self.log = LogTerms::after(last);
             let brought =
                 if is_active(Mutant::SnapshotMembersIgnored) { self.membership().clone() } else { membership };

@@ -388,3 +388,18 @@ fn who_lost_its_vote_by_an_entry_that_it_alone_holds_campaigns_after_a_restart()
         "it asks the one that is to vote now"
     );
 }
+
+/// The stream of the snapshot was under way when it stood for election.
+#[test]
+fn a_candidate_that_begins_anew_at_a_snapshot_without_its_vote_stands_no_more() {
+    let hard_state = HardState { current_term: 1, voted_for: None };
+    let config = Config::new(NodeId(3), 7).validate().unwrap();
+    let mut core = RaftCore::new(config, Memberships::new(Membership::new(ids(1..=3))), hard_state, LogTerms::new());
+    core.campaign();
+    core.step(NodeId(2), Message::PreVoteResponse { term: 2, granted: true });
+    assert_eq!((core.role(), core.term()), (Role::Candidate, 2));
+    let outcome = core.install_snapshot(NodeId(1), 1, EntryId { term: 1, index: 9 }, Membership::new(ids([1, 2])));
+    assert_eq!(outcome, ringraft_raft::InstallOutcome::Replaced);
+    assert_eq!(core.role(), Role::Follower);
+    assert_eq!(core.hard_state().voted_for, Some(NodeId(3)), "its vote of this term is given");
+}

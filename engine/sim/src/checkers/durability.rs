@@ -32,6 +32,10 @@ impl Durable {
         self.base.index + self.terms.len() as Index
     }
 
+    fn last(&self) -> EntryId {
+        self.terms.last().map_or(self.base, |term| EntryId { term: *term, index: self.last_index() })
+    }
+
     /// The term of an entry behind the base.
     fn term_at(&self, index: Index) -> Option<Term> {
         self.terms.get(index.checked_sub(self.base.index + 1)? as usize).copied()
@@ -67,10 +71,12 @@ impl Durability {
         self.known[replica.node][replica.group as usize] = Durable { base, terms, hard_state };
     }
 
-    /// The replica was given up; its term and vote stay.
-    pub(crate) fn given_up(&mut self, replica: Replica) {
+    /// The replica was given up; its term and vote stay. Returns up to where its log was durable: no more was acknowledged.
+    pub(crate) fn given_up(&mut self, replica: Replica) -> EntryId {
         let known = &mut self.known[replica.node][replica.group as usize];
+        let last = known.last();
         *known = Durable { hard_state: known.hard_state, ..Durable::default() };
+        last
     }
 
     /// The process is back without the replica: it had none, or an empty one that was made just before.

@@ -179,10 +179,10 @@ impl Members {
         Err(Violation::new("a leader has the votes of a quorum", seen))
     }
 
-    /// A replica is gone whose log reached up to `last`.
-    pub(crate) fn given_up(&mut self, replica: Replica, last: EntryId) -> Checked {
+    /// A replica is gone whose log reached up to `last`, of which it may have acknowledged what was durable, up to `promised`.
+    pub(crate) fn given_up(&mut self, replica: Replica, last: EntryId, promised: EntryId) -> Checked {
         let held = self.forgotten.entry((replica.node, replica.group)).or_default();
-        *held = (*held).max(last);
+        *held = (*held).max(promised);
         let node = NodeId(replica.node as u64 + 1);
         let later = self.committed[replica.group as usize].iter().filter(|(index, _)| *index > last.index);
         let mut in_force = later.map(|(_, membership)| membership).chain([self.at(replica.group, last.index)]);
@@ -298,8 +298,11 @@ mod tests {
     fn a_replica_goes_when_a_configuration_without_it_is_in_force_behind_it() {
         let (mut members, _) = known();
         let last = |index| EntryId { term: 1, index };
-        assert!(members.given_up(Replica { node: 0, group: 0 }, last(2)).is_ok(), "entry 3 leaves node 1 out");
-        assert!(members.given_up(Replica { node: 1, group: 0 }, last(2)).is_err(), "node 2 is a member ever since");
+        assert!(members.given_up(Replica { node: 0, group: 0 }, last(2), last(2)).is_ok(), "entry 3 leaves node 1 out");
+        assert!(
+            members.given_up(Replica { node: 1, group: 0 }, last(2), last(2)).is_err(),
+            "node 2 is a member ever since"
+        );
         let voter = Replica { node: 0, group: 0 };
         assert!(members.vote(voter, 9, Vote::Promised(1), last(1)).is_err(), "it held more");
         assert!(members.remembers(voter, last(1), last(1)).is_err());

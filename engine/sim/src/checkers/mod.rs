@@ -192,8 +192,8 @@ impl Checkers {
             self.committed.forget(replica);
             self.commit_rule.forget(replica);
             self.hashes.forget(replica);
-            self.durability.given_up(replica);
-            self.members.given_up(replica, last)?;
+            let promised = self.durability.given_up(replica);
+            self.members.given_up(replica, last, promised)?;
         }
         Ok(())
     }

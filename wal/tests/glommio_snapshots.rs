@@ -217,6 +217,57 @@ fn errors_are_of_the_snapshot_alone() {
 }
 
 #[test]
+fn the_room_of_a_large_file_that_goes_is_taken_by_the_next_one() {
+    let folder = folder();
+    let directory = folder.path().to_owned();
+    run(async move {
+        let mut host = Host::open(&directory).await.unwrap();
+        let files = || {
+            let names =
+                fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = names.filter(|name| name.contains(".snapshot")).collect();
+            names.sort();
+            names
+        };
+        let (large, small) = (content(2_200), content(3));
+        for (offset, piece) in (0..).zip(large.chunks(550 * BLOCK)) {
+            host.piece(offset * 550 * BLOCK as u64, piece).await.unwrap();
+        }
+        host.finish().await.unwrap();
+        assert!(matches!(host.remove(false).await, Ok(Done::Removed)));
+        assert_eq!(files(), [format!("{NAME}.part")], "it waits");
+        let next = SnapshotName { group: 2, index: 7 };
+        let begun = host.wal.write_snapshot(next, 0, &small, &mut host.disk);
+        host.end(begun).await.unwrap();
+        assert_eq!(files(), [format!("{next}.part")]);
+        assert_eq!(fs::metadata(directory.join(format!("{next}.part"))).unwrap().len(), large.len() as u64);
+        let begun = host.wal.finish_snapshot(next, &mut host.disk);
+        host.end(begun).await.unwrap();
+        assert_eq!(files(), [next.to_string()]);
+        assert_eq!(fs::read(directory.join(next.to_string())).unwrap(), small, "nothing of the other is left");
+        // A second large one that goes is freed, whether or not it was finished.
+        for (name, part) in [(NAME, false), (next, true)] {
+            for (offset, piece) in (0..).zip(large.chunks(550 * BLOCK)) {
+                let begun = host.wal.write_snapshot(name, offset * 550 * BLOCK as u64, piece, &mut host.disk);
+                host.end(begun).await.unwrap();
+            }
+            if !part {
+                let begun = host.wal.finish_snapshot(name, &mut host.disk);
+                host.end(begun).await.unwrap();
+            }
+        }
+        for (name, part) in [(NAME, false), (next, true)] {
+            let begun = host.wal.remove_snapshot(name, part, &mut host.disk);
+            host.end(begun).await.unwrap();
+        }
+        assert_eq!(files(), [format!("{NAME}.part"), next.to_string()]);
+        host.disk.close().await;
+        let _host = Host::open(&directory).await.unwrap();
+        assert_eq!(files(), [format!("{NAME}.part"), next.to_string()], "also after a restart");
+    });
+}
+
+#[test]
 fn a_snapshot_that_the_log_needs_and_that_is_gone_is_an_error_that_names_it() {
     let folder = folder();
     let directory = folder.path().to_owned();

@@ -152,8 +152,19 @@ fn block_cases(content: &[usize], marks: &[usize]) -> Vec<Case> {
         change(&segment(data, 0), middle * BLOCK, &block);
     };
     cases.push(case("middle batch: misdirected", Expected::Stops(65, "0000.segment at byte"), misdirected));
-    let torn = move |data: &Path| change(&segment(data, 0), middle * BLOCK + 512, &[0; BLOCK - 512]);
-    cases.push(case("middle batch: torn", Expected::Stops(65, "0000.segment at byte"), torn));
+    // A short batch ends in its first sector: nothing of it is behind a tear there.
+    let from_middle: Vec<usize> = content[last / 2..].to_vec();
+    let torn = move |data: &Path| {
+        let file = File::open(segment(data, 0)).expect("a segment");
+        let reaches_further = |block: &&usize| {
+            let mut behind = vec![0; BLOCK - 512];
+            file.read_exact_at(&mut behind, (**block * BLOCK + 512) as u64).expect("a block");
+            behind.iter().any(|byte| *byte != 0)
+        };
+        let block = from_middle.iter().find(reaches_further).expect("a batch of more than a sector");
+        change(&segment(data, 0), block * BLOCK + 512, &[0; BLOCK - 512]);
+    };
+    cases.push(case("a batch behind the middle: torn", Expected::Stops(65, "0000.segment at byte"), torn));
     cases
 }
 

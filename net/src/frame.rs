@@ -75,11 +75,17 @@ pub enum FrameKind {
     Heartbeats = 18,
     /// The answers to them.
     HeartbeatAnswers = 19,
+    /// A client wants to hear the changes of a group.
+    Watch = 20,
+    /// Changes, or the end of a watch, with its correlation.
+    WatchEvent = 21,
+    /// The client does not want to hear more of the watch with its correlation.
+    Unwatch = 22,
 }
 
 impl FrameKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Hello,
         Self::Welcome,
         Self::Refused,
@@ -99,6 +105,9 @@ impl FrameKind {
         Self::TransferWish,
         Self::Heartbeats,
         Self::HeartbeatAnswers,
+        Self::Watch,
+        Self::WatchEvent,
+        Self::Unwatch,
     ];
 
     fn from_number(number: u8) -> Option<Self> {

@@ -13,6 +13,14 @@ pub const KEY_BYTES_MAX: usize = 4_096;
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 /// Most operations of one request.
 pub const OPERATIONS_MAX: usize = 1_024;
+/// Most keys in the answer to one range.
+pub const RANGE_KEYS_MAX: usize = 4_096;
+/// An answer to a range ends before it has more bytes of keys and values than this, unless its first key has.
+pub const RANGE_BYTES_MAX: usize = 1 << 20;
+/// Most changes in one frame of a watch.
+pub const WATCH_EVENTS_MAX: usize = 1_024;
+/// A frame of a watch ends before it has more bytes of keys and values than this, unless its first change has.
+pub const WATCH_BYTES_MAX: usize = 256 << 10;
 /// Most bytes of a frame between a client and a node.
 pub const CLIENT_FRAME_BYTES_MAX: usize = 4 << 20;
 /// Most bytes of a frame between two nodes: an append holds whole entries, each at least one request.

@@ -7,11 +7,13 @@
 use proptest::prelude::*;
 use ringraft_net::frame::HEADER_BYTES;
 use ringraft_net::limits::{
-    ADDRESS_BYTES_MAX, NODES_MAX, SETTINGS_MAX, SHARDS_MAX, TEXT_BYTES_MAX, TOPOLOGY_BYTES_MAX,
+    ADDRESS_BYTES_MAX, KEY_BYTES_MAX, Limits, NODES_MAX, SETTINGS_MAX, SHARDS_MAX, TEXT_BYTES_MAX, TOPOLOGY_BYTES_MAX,
+    VALUE_BYTES_MAX,
 };
 use ringraft_net::slots::SLOTS;
 use ringraft_net::wire::{
-    self, AdminRefusal, AdminReply, AdminRequest, NodeInfo, RefusalCode, Refused, Topology, Welcome,
+    self, AdminRefusal, AdminReply, AdminRequest, NodeInfo, Operation, OperationRef, RefusalCode, Refused, Request,
+    RequestClass, RequestError, Topology, WatchEnd, WatchEvent, WatchRequest, Welcome,
 };
 
 fn text(bytes: usize) -> String {
@@ -66,6 +68,10 @@ fn texts_of_answers() {
     for (count, allowed) in [(SETTINGS_MAX, true), (SETTINGS_MAX + 1, false)] {
         let topology = AdminReply::Topology { text: text(1), shared: vec![(text(3), text(20)); count] };
         assert_eq!(reply(&topology), allowed.then_some(topology));
+        let changed = AdminReply::Reloaded { changed: vec![(text(3), text(20)); count], restart: Vec::new() };
+        assert_eq!(reply(&changed), allowed.then_some(changed));
+        let restart = AdminReply::Reloaded { changed: Vec::new(), restart: vec![text(20); count] };
+        assert_eq!(reply(&restart), allowed.then_some(restart));
     }
 }
 
@@ -91,6 +97,42 @@ fn nodes_of_a_welcome() {
     }
 }
 
+#[test]
+fn watches_and_ranges() {
+    for (bytes, allowed) in [(KEY_BYTES_MAX, true), (KEY_BYTES_MAX + 1, false)] {
+        let watch = WatchRequest { group: 1, from: 2, prefix: vec![b'a'; bytes] };
+        let mut frame = Vec::new();
+        watch.append_frame(&mut frame, 1);
+        assert_eq!(wire::view_watch_request(&frame[HEADER_BYTES..]).ok(), allowed.then_some(watch));
+    }
+    for (bytes, allowed) in [(TEXT_BYTES_MAX, true), (TEXT_BYTES_MAX + 1, false)] {
+        let ended = WatchEvent::Ended { group: 1, end: WatchEnd::NotHere, index: 0, message: text(bytes) };
+        let mut frame = Vec::new();
+        ended.as_event_ref().append_frame(&mut frame, 1);
+        assert_eq!(wire::view_watch_event(&frame[HEADER_BYTES..]).ok(), allowed.then_some(ended));
+    }
+    let validate = |operations: Vec<Operation>| {
+        let mut archive = Vec::new();
+        Request { operations, ..Request::default() }.append_to(&mut archive);
+        wire::validate_request(wire::view_request(&archive).unwrap(), &Limits::CLIENT)
+    };
+    let range = |start: usize, end: usize| {
+        let (start, end) = (vec![1; start], vec![1; end]);
+        Operation::Range { group: 0, start, end, limit: 0, keys_only: false }
+    };
+    let (longest, longer) = (KEY_BYTES_MAX + 1, KEY_BYTES_MAX + 2);
+    assert_eq!(validate(vec![range(longest, longest)]), Ok(RequestClass::Read));
+    let too_long = Err(RequestError::BoundLength { bytes: longer, bytes_max: longest });
+    assert_eq!([validate(vec![range(longer, 0)]), validate(vec![range(0, longer)])], [too_long; 2]);
+    assert_eq!(validate(vec![range(0, 0), range(0, 0)]), Err(RequestError::RangeNotAlone));
+    let compare = |value| Operation::CompareVersion { key: vec![1], version: 0, value };
+    assert_eq!(validate(vec![compare(None), compare(Some(vec![1; VALUE_BYTES_MAX]))]), Ok(RequestClass::Write));
+    assert!(validate(vec![compare(Some(vec![1; VALUE_BYTES_MAX + 1]))]).is_err());
+    let nowhere = RequestError::NoSuchGroup { group: 4, groups: 4 };
+    let operation = OperationRef::Range { group: 4, start: b"", end: b"", limit: 0, keys_only: false };
+    assert_eq!(wire::group_of_operations([operation], 4), Err(nowhere));
+}
+
 fn addresses() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec("[a-z0-9.]{0,30}:[0-9]{1,5}", 0..8)
 }
@@ -100,6 +142,7 @@ fn requests() -> impl Strategy<Value = AdminRequest> {
         (any::<u32>(), any::<u64>()).prop_map(|(group, to)| AdminRequest::Transfer { group, to }),
         any::<u32>().prop_map(|group| AdminRequest::Snapshot { group }),
         Just(AdminRequest::Topology),
+        Just(AdminRequest::Reload),
         (any::<u64>(), addresses(), any::<u64>()).prop_map(|(node, addresses, instance)| AdminRequest::AddNode {
             node,
             addresses,
@@ -113,7 +156,8 @@ fn requests() -> impl Strategy<Value = AdminRequest> {
 }
 
 fn replies() -> impl Strategy<Value = AdminReply> {
-    let shared = prop::collection::vec(("[a-z_]{0,20}", ".{0,40}"), 0..30);
+    let settings = || prop::collection::vec(("[a-z_]{0,20}", ".{0,40}"), 0..30);
+    let keys = prop::collection::vec("[a-z_]{0,20}", 0..30);
     prop_oneof![
         (any::<u32>(), any::<u64>(), any::<u64>()).prop_map(|(group, leader, term)| AdminReply::Transferred {
             group,
@@ -124,7 +168,8 @@ fn replies() -> impl Strategy<Value = AdminReply> {
         (any::<u32>(), any::<u16>()).prop_map(|(group, shard)| AdminReply::Moved { group, shard }),
         ".{0,80}".prop_map(|message| AdminReply::Refused { code: AdminRefusal::Failed, message }),
         (any::<u32>(), any::<u64>()).prop_map(|(group, index)| AdminReply::SnapshotTaken { group, index }),
-        (".{0,200}", shared).prop_map(|(text, shared)| AdminReply::Topology { text, shared }),
+        (".{0,200}", settings()).prop_map(|(text, shared)| AdminReply::Topology { text, shared }),
+        (settings(), keys).prop_map(|(changed, restart)| AdminReply::Reloaded { changed, restart }),
     ]
 }
 

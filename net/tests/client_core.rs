@@ -430,6 +430,24 @@ fn stale_reads_go_to_any_node() {
     assert_eq!(nodes.len(), 3);
 }
 
+#[test]
+fn a_near_node_is_asked_first_and_others_when_it_does_not_have_the_group() {
+    let near = options().endpoints.len() as u64;
+    let mut world = World::new(1, 1, Options { near: Some(near), ..options() });
+    read(&mut world, 0, Consistency::Stale, 0); // the leader answers while there is no connection
+    world.settle();
+    world.cluster.received.clear();
+    (1..=9).for_each(|tag| read(&mut world, tag, [Consistency::Stale, Consistency::Follower][tag as usize % 2], 0));
+    assert!(world.cluster.received.iter().all(|received| received.node == near));
+    assert_eq!(world.ended.len(), 10);
+    world.down.insert(near);
+    world.cut(near);
+    world.run(10_000, 100);
+    (10..=19).for_each(|tag| read(&mut world, tag, Consistency::Stale, 0));
+    world.run(10_000, 100);
+    assert_eq!(world.ended.len(), 20, "the others answer for it");
+}
+
 /// Submits a read of "a" and lets it end.
 fn read(world: &mut World, tag: u64, consistency: Consistency, max_staleness_ms: u32) {
     let operation = [OperationRef::Get { key: b"a" }];

@@ -8,7 +8,7 @@ mod fake;
 
 use fake::{Accepting, Cluster, Verdict};
 use ringraft_net::client::tokio::{Client, ConnectError};
-use ringraft_net::client::{ClientError, Options};
+use ringraft_net::client::{ClientError, Options, RangeQuery};
 use ringraft_net::wire::{Consistency, Operation, OperationResult};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -86,6 +86,39 @@ fn every_operation() {
         assert_eq!(info.cluster, cluster.borrow().id);
         let error = client.get("").await.unwrap_err();
         assert!(matches!(error, ClientError::BadRequest { .. }));
+    });
+}
+
+#[test]
+fn pages_of_all_groups_in_order_and_versions() {
+    run(async {
+        let (_cluster, addresses) = serve(7).await;
+        let client = Client::connect(&addresses, Options::default()).await.unwrap();
+        for number in 0..100 {
+            client.put(format!("key-{number:03}"), format!("{number}")).await.unwrap();
+        }
+        client.put("other", "x").await.unwrap();
+        let (mut query, mut found) = (RangeQuery::prefix("key-").limit(17), Vec::new());
+        loop {
+            let page = client.range(&query).await.unwrap();
+            assert!(page.items.len() <= 17);
+            found.extend(page.items.into_iter().map(|item| String::from_utf8(item.key).unwrap()));
+            let Some(cursor) = page.next else { break };
+            query = query.after(cursor);
+        }
+        assert_eq!(found, (0..100).map(|number| format!("key-{number:03}")).collect::<Vec<_>>());
+        assert_eq!(client.prefix("", 0).await.unwrap().items.len(), 101);
+        let put = client.put("other", "y").await.unwrap();
+        let read = client.get_versioned("other", Consistency::Linearizable, 0).await.unwrap().value.unwrap();
+        assert_eq!((&read.value[..], read.version), (&b"y"[..], put.position.index << 16));
+        let refused = client.compare_version_and_set("other", read.version - 1, "z").await.unwrap().value;
+        assert_eq!((refused.swapped, refused.version), (false, read.version));
+        let swapped = client.compare_version_and_set("other", read.version, "z").await.unwrap().value;
+        assert!(swapped.swapped && swapped.version > read.version);
+        assert!(client.compare_version_and_delete("other", swapped.version).await.unwrap().value.swapped);
+        assert_eq!(client.get_versioned("other", Consistency::Stale, 0).await.unwrap().value, None);
+        let created = client.compare_version_and_set("other", 0, "new").await.unwrap().value;
+        assert!(created.swapped && created.version > swapped.version);
     });
 }
 

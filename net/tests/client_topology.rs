@@ -241,3 +241,16 @@ fn the_status_of_a_node_that_left_is_refused() {
     world.run(1_000_000, 7);
     assert!(matches!(world.results()[&1], Err(ClientError::BadRequest { .. })), "{:?}", world.ended);
 }
+
+#[test]
+fn a_question_for_a_node_that_nobody_named_makes_the_client_look() {
+    let mut world = World::new(1, 1, options());
+    world.get(0, "a");
+    world.settle();
+    world.change_nodes(&[1, 2, 3, 4]);
+    assert!(world.core.submit_status(1, 4, 0, world.now_us).is_err(), "it does not know the node yet");
+    world.settle();
+    world.core.submit_status(2, 4, 0, world.now_us).unwrap();
+    world.settle();
+    assert_eq!(world.statuses.len(), 1);
+}

@@ -54,9 +54,34 @@ fn heartbeat_answers(bytes: &[u8]) {
     assert!(second.answers().eq(groups));
 }
 
+fn watch_request(bytes: &[u8]) {
+    let Ok(request) = wire::view_watch_request(bytes) else { return };
+    assert!(request.prefix.len() <= Limits::CLIENT.key_bytes_max);
+    let mut again = Vec::new();
+    request.append_frame(&mut again, 1);
+    assert_eq!(wire::view_watch_request(&again[HEADER_BYTES..]), Ok(request));
+}
+
+fn watch_event(bytes: &[u8]) {
+    let Ok(event) = wire::view_watch_event(bytes) else { return };
+    if let wire::WatchEvent::Changes { items: list, .. } = &event {
+        items(list);
+    }
+    let mut again = Vec::new();
+    event.as_event_ref().append_frame(&mut again, 1);
+    assert_eq!(wire::view_watch_event(&again[HEADER_BYTES..]), Ok(event));
+}
+
+fn items(bytes: &[u8]) {
+    let Ok(all) = wire::items::all_items(bytes) else { return };
+    let mut again = Vec::new();
+    all.iter().for_each(|item| wire::items::push(&mut again, item));
+    assert_eq!(again, bytes, "a list has one form");
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((which, bytes)) = data.split_first() else { return };
-    match which % 11 {
+    match which % 14 {
         0 => request(bytes),
         1 => reply(bytes),
         2 => {
@@ -73,6 +98,9 @@ fuzz_target!(|data: &[u8]| {
         7 => drop(wire::view_admin_request(bytes)),
         8 => heartbeats(bytes),
         9 => heartbeat_answers(bytes),
+        10 => watch_request(bytes),
+        11 => watch_event(bytes),
+        12 => items(bytes),
         _ => drop(wire::view_admin_reply(bytes)),
     }
 });

@@ -51,7 +51,18 @@ impl World {
         let value: Vec<u8> = input.arbitrary()?;
         let put = OperationRef::Put { key: &key, value: &value };
         let get = OperationRef::Get { key: &key };
-        let operations: &[OperationRef<'_>] = if input.arbitrary()? { &[put] } else { &[get] };
+        let range = OperationRef::Range {
+            group: input.int_in_range(0..=3)?,
+            start: &key,
+            end: &[],
+            limit: 5,
+            keys_only: false,
+        };
+        let operations: &[OperationRef<'_>] = match input.int_in_range(0..=2)? {
+            0 => &[put],
+            1 => &[get],
+            _ => &[range],
+        };
         self.next_tag += 1;
         if self.core.submit(&Submission::new(self.next_tag, operations), self.now_us).is_ok() {
             self.waiting.insert(self.next_tag);
@@ -124,6 +135,9 @@ fn reply(input: &mut Unstructured<'_>) -> Result<Reply> {
         0 => Outcome::Done(vec![OperationResult::Session { client: input.arbitrary()? }]),
         1 => Outcome::Done(vec![OperationResult::Put { replaced: true }]),
         2 => Outcome::Done(vec![OperationResult::Value(input.arbitrary()?)]),
+        3 if input.arbitrary()? => {
+            Outcome::Done(vec![OperationResult::Items { items: input.arbitrary()?, more: input.arbitrary()? }])
+        }
         3 => Outcome::Done(vec![]),
         4 => Outcome::Moved {
             group: input.arbitrary()?,

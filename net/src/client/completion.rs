@@ -55,6 +55,8 @@ enum Stored {
     Compared { swapped: bool, current: Option<(usize, usize)> },
     Session { client: u64 },
     NotApplied,
+    ComparedVersion { swapped: bool, version: u64 },
+    Items { items: Option<(usize, usize)>, more: bool },
     Many(Vec<OperationResult>),
     Status(String),
 }
@@ -96,6 +98,10 @@ impl Completions {
                 }
                 OperationResultRef::Session { client } => Stored::Session { client },
                 OperationResultRef::NotApplied => Stored::NotApplied,
+                OperationResultRef::ComparedVersion { swapped, version } => {
+                    Stored::ComparedVersion { swapped, version }
+                }
+                OperationResultRef::Items { items, more } => Stored::Items { items: self.store(Some(items)), more },
             },
             results => Stored::Many(results.iter().map(|result| result.as_result_ref().into()).collect()),
         };
@@ -133,6 +139,12 @@ impl Completions {
             }
             Stored::Session { client } => Results::One(OperationResultRef::Session { client }),
             Stored::NotApplied => Results::One(OperationResultRef::NotApplied),
+            Stored::ComparedVersion { swapped, version } => {
+                Results::One(OperationResultRef::ComparedVersion { swapped, version })
+            }
+            Stored::Items { items, more } => {
+                Results::One(OperationResultRef::Items { items: bytes(items).unwrap_or_default(), more })
+            }
             Stored::Many(results) => Results::Many(results),
             Stored::Status(json) => Results::Status(json),
         });

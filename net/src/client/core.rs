@@ -218,6 +218,12 @@ impl Core {
         &self.routing.nodes
     }
 
+    /// Where each shard of each node listens, as far as it can be connected to; none while unknown.
+    pub fn addresses(&self) -> impl Iterator<Item = ((u64, u16), &Address)> {
+        let endpoints = self.routing.endpoints.iter();
+        endpoints.filter_map(|endpoint| Some(((endpoint.node, endpoint.shard), endpoint.address.as_ref()?)))
+    }
+
     /// Number of the topology, 0 while unknown.
     #[must_use]
     pub fn epoch(&self) -> u64 {
@@ -298,9 +304,11 @@ impl Core {
     /// Asks a shard for its state, JSON text in [`super::Results::Status`].
     ///
     /// # Errors
-    /// [`ClientError::BadRequest`] when there is no such shard, [`ClientError::Overloaded`].
+    /// [`ClientError::BadRequest`] when no such shard is known, [`ClientError::Overloaded`].
     pub fn submit_status(&mut self, tag: u64, node: u64, shard: u16, now_us: u64) -> Result<(), ClientError> {
         if self.routing.is_known() && self.routing.find(node, shard).is_none() {
+            // It may have joined since.
+            self.look_again(now_us);
             return Err(no_such_shard(node, shard));
         }
         let deadline_us = now_us.saturating_add(self.times.request_us);

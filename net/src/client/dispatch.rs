@@ -214,7 +214,11 @@ impl Core {
             Kind::StaleRead | Kind::ReplicaRead => {
                 self.stale_turn += 1;
                 let shard = self.routing.groups[slot.group as usize].shard;
-                let any = self.routing.endpoint_of(self.stale_turn % self.routing.nodes.len(), shard);
+                // Whoever could not answer is not asked again.
+                let near = self.options.near.filter(|_| slot.sent_us == 0);
+                let near = near.and_then(|node| self.routing.place_of(node));
+                let turn = near.unwrap_or(self.stale_turn % self.routing.nodes.len());
+                let any = self.routing.endpoint_of(turn, shard);
                 if let Some(place) = self.ready_connection(any, now_us) {
                     return Some(place);
                 }

@@ -30,16 +30,19 @@ mod connection;
 mod core;
 mod dispatch;
 mod incoming;
+mod pages;
 mod routing;
 mod session;
 mod slab;
 mod timers;
 pub mod tokio;
+pub mod watch;
 mod welcome;
 
 pub use self::address::Address;
 pub use self::completion::{Completion, Results};
 pub use self::core::{Action, ConnectionId, Core, CoreStatistics, Submission};
+pub use self::pages::{KeyValue, PAGE_BYTES_MAX, PAGE_KEYS, RangePage, RangeQuery, key_behind, prefix_end};
 
 use crate::{
     limits::Limits,
@@ -74,6 +77,8 @@ pub struct Options {
     pub backoff_min: Duration,
     /// Longest pause.
     pub backoff_max: Duration,
+    /// The node to ask for reads that any replica may answer, while it can be reached; `None`: all of them in turn.
+    pub near: Option<u64>,
     /// Of the jitter.
     pub seed: u64,
     /// Bounds of requests and frames.
@@ -95,6 +100,7 @@ impl Default for Options {
             stall_timeout: Duration::from_millis(1_500),
             backoff_min: Duration::from_millis(2),
             backoff_max: Duration::from_millis(100),
+            near: None,
             seed: 1,
             limits: Limits::CLIENT,
         }

@@ -57,6 +57,7 @@ pub(super) struct Slot {
     pub(super) frame: Vec<u8>,
     pub(super) tag: u64,
     pub(super) deadline_us: u64,
+    /// When it was last sent; 0: never yet.
     pub(super) sent_us: u64,
     /// Where its frame begins in the connection's stream.
     pub(super) stream_offset: u64,
@@ -145,6 +146,7 @@ impl Slab {
         slot.kind = kind;
         slot.deadline_us = deadline_us;
         slot.sequence = 0;
+        slot.sent_us = 0;
         slot.maybe_applied = false;
         Some(index)
     }

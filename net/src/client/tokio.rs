@@ -13,6 +13,9 @@
 //! It decides nothing.
 
 mod operations;
+mod ranges;
+
+pub use self::ranges::VersionCompared;
 
 use super::{
     Action, Address, ClientError, ConnectionId, Core, CoreStatistics, Options, OptionsError, Results, Submission,
@@ -91,6 +94,8 @@ pub struct ClusterInfo {
     pub shards: u16,
     /// Its nodes.
     pub nodes: Vec<u64>,
+    /// Where each shard of each node listens, `host:port`.
+    pub addresses: BTreeMap<(u64, u16), String>,
     /// Who leads each group, as far as known.
     pub leaders: Vec<Option<u64>>,
     /// The latest thing that went wrong with a connection.
@@ -133,6 +138,7 @@ enum Command {
 #[derive(Clone, Debug)]
 pub struct Client {
     commands: mpsc::Sender<Command>,
+    request_timeout: Duration,
 }
 
 impl Client {
@@ -164,10 +170,11 @@ impl Client {
     /// # Errors
     /// [`OptionsError`].
     pub fn start(options: Options) -> Result<Self, OptionsError> {
+        let request_timeout = options.request_timeout;
         let core = Core::new(options)?;
         let (commands, queue) = mpsc::channel(QUEUE_MAX);
         ::tokio::spawn(Driver::new(core, queue));
-        Ok(Self { commands })
+        Ok(Self { commands, request_timeout })
     }
 
     /// Does several operations on keys of one group, all or nothing.
@@ -206,8 +213,25 @@ impl Client {
         max_staleness_ms: u32,
         timeout: Option<Duration>,
     ) -> Result<Answer<Vec<OperationResult>>, ClientError> {
+        let answer = self.begin(operations, consistency, max_staleness_ms, timeout).await?;
+        Self::end(answer).await
+    }
+
+    /// Begins a request, so that several can be under way.
+    async fn begin(
+        &self,
+        operations: Vec<Operation>,
+        consistency: Consistency,
+        max_staleness_ms: u32,
+        timeout: Option<Duration>,
+    ) -> Result<oneshot::Receiver<Outcome>, ClientError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Request { operations, consistency, max_staleness_ms, timeout, reply }).await?;
+        Ok(answer)
+    }
+
+    /// Waits for the end of a request.
+    async fn end(answer: oneshot::Receiver<Outcome>) -> Result<Answer<Vec<OperationResult>>, ClientError> {
         match answer.await.map_err(|_| ClientError::Closed { outcome_unknown: true })?? {
             (position, Reply::Results(value)) => Ok(Answer { value, position }),
             (_, Reply::Status(_)) => Err(ClientError::BadRequest { message: String::from("answered with a status") }),
@@ -235,6 +259,16 @@ impl Client {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Info { reply }).await?;
         answer.await.map_err(|_| ClientError::Closed { outcome_unknown: false })
+    }
+
+    /// As [`Client::info`], when the cluster is known.
+    pub(crate) async fn known_info(&self) -> Result<ClusterInfo, ClientError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Ready { reply }).await?;
+        let late = |_| ClientError::DeadlineExceeded { outcome_unknown: false };
+        let answer = timeout(self.request_timeout, answer).await.map_err(late)?;
+        answer.map_err(|_| ClientError::Closed { outcome_unknown: false })??;
+        self.info().await
     }
 
     async fn send(&self, command: Command) -> Result<(), ClientError> {
@@ -342,6 +376,7 @@ impl Driver {
             groups,
             shards: self.core.shards(),
             nodes: self.core.nodes().to_vec(),
+            addresses: self.core.addresses().map(|(place, address)| (place, address.to_string())).collect(),
             leaders: (0..groups).map(|group| self.core.leader(group)).collect(),
             problem: self.core.problem().map(str::to_owned),
             statistics: self.core.statistics(),

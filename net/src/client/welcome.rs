@@ -8,6 +8,7 @@
 //!
 //! ```text
 //!   nothing known yet ─────────────────────────┐
+//!   the caller asks for an unknown node ───────┤
 //!   NotLeader or Moved names an unknown node ──┼──▶ wanted ── pause over ──▶ Hello ──▶ Welcome ── newer ──▶ replace
 //!   a node could not be reached several times ─┘       ▲                                  └─ same or older: longer pause
 //!                                                      └── no answer: the next node

@@ -56,6 +56,8 @@ pub enum AdminRequest {
         /// Identity of its data directory; 0: not known.
         instance: u64,
     },
+    /// The asked node reads its configuration again.
+    Reload,
 }
 
 /// What became of an [`AdminRequest`].
@@ -105,6 +107,13 @@ pub enum AdminReply {
         text: String,
         /// The settings all nodes share: key and value.
         shared: Vec<(String, String)>,
+    },
+    /// The configuration was read again.
+    Reloaded {
+        /// Settings that have new values from now on: key and value.
+        changed: Vec<(String, String)>,
+        /// Settings that keep their values until a restart.
+        restart: Vec<String>,
     },
 }
 
@@ -186,7 +195,9 @@ impl ArchivedAdminRequest {
             Self::AddNode { addresses, .. } | Self::ReplaceNode { addresses, .. } => {
                 addresses.len() <= SHARDS_MAX && addresses.iter().all(|address| address.len() <= ADDRESS_BYTES_MAX)
             }
-            Self::Transfer { .. } | Self::Snapshot { .. } | Self::Topology | Self::RemoveNode { .. } => true,
+            Self::Transfer { .. } | Self::Snapshot { .. } | Self::Topology | Self::RemoveNode { .. } | Self::Reload => {
+                true
+            }
         }
     }
 }
@@ -199,6 +210,12 @@ impl ArchivedAdminReply {
                 text.len() <= TOPOLOGY_BYTES_MAX
                     && shared.len() <= SETTINGS_MAX
                     && shared.iter().all(|pair| pair.0.len() <= TEXT_BYTES_MAX && pair.1.len() <= TEXT_BYTES_MAX)
+            }
+            Self::Reloaded { changed, restart } => {
+                changed.len() <= SETTINGS_MAX
+                    && restart.len() <= SETTINGS_MAX
+                    && changed.iter().all(|pair| pair.0.len() <= TEXT_BYTES_MAX && pair.1.len() <= TEXT_BYTES_MAX)
+                    && restart.iter().all(|key| key.len() <= TEXT_BYTES_MAX)
             }
             Self::Transferred { .. } | Self::NotLeader { .. } | Self::Moved { .. } | Self::SnapshotTaken { .. } => true,
         }

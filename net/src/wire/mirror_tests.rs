@@ -20,6 +20,11 @@ fn operation() -> impl Strategy<Value = Operation> {
             value
         }),
         any::<u32>().prop_map(|group| Operation::OpenSession { group }),
+        (bytes(), any::<u64>(), prop::option::of(bytes()))
+            .prop_map(|(key, version, value)| Operation::CompareVersion { key, version, value }),
+        (any::<(u32, u32, bool)>(), bytes(), bytes()).prop_map(|((group, limit, keys_only), start, end)| {
+            Operation::Range { group, start, end, limit, keys_only }
+        }),
     ]
 }
 
@@ -57,6 +62,25 @@ fn result() -> impl Strategy<Value = OperationResult> {
         any::<bool>().prop_map(|existed| OperationResult::Deleted { existed }),
         (any::<bool>(), value()).prop_map(|(swapped, current)| OperationResult::Compared { swapped, current }),
         any::<u64>().prop_map(|client| OperationResult::Session { client }),
+        Just(OperationResult::NotApplied),
+        (any::<bool>(), any::<u64>())
+            .prop_map(|(swapped, version)| OperationResult::ComparedVersion { swapped, version }),
+        (prop::collection::vec(any::<u8>(), 0..60), any::<bool>())
+            .prop_map(|(items, more)| OperationResult::Items { items, more }),
+    ]
+}
+
+fn watch_event() -> impl Strategy<Value = WatchEvent> {
+    let end = prop_oneof![Just(WatchEnd::Compacted), Just(WatchEnd::NotHere), Just(WatchEnd::BadRequest)];
+    prop_oneof![
+        (any::<u32>(), any::<u64>(), prop::collection::vec(any::<u8>(), 0..60))
+            .prop_map(|(group, next, items)| WatchEvent::Changes { group, next, items }),
+        (any::<u32>(), end, any::<u64>(), ".{0,20}").prop_map(|(group, end, index, message)| WatchEvent::Ended {
+            group,
+            end,
+            index,
+            message
+        }),
     ]
 }
 
@@ -108,6 +132,15 @@ proptest! {
     }
 
     #[test]
+    fn watch_events_have_one_archive(event in watch_event()) {
+        let mut borrowed = Vec::new();
+        event.as_event_ref().append_frame(&mut borrowed, 7);
+        let head = &borrowed[crate::frame::HEADER_BYTES..];
+        prop_assert_eq!(head, &rkyv::to_bytes::<Error>(&event).unwrap()[..]);
+        prop_assert_eq!(view_watch_event(head), Ok(event));
+    }
+
+    #[test]
     fn an_archive_does_not_depend_on_its_offset(request in request(), offset in 0usize..9) {
         let mut at_zero = Vec::new();
         request.append_to(&mut at_zero);
@@ -125,6 +158,8 @@ proptest! {
         let _ = view_refused(&bytes);
         let _ = view_peer_message(&bytes);
         let _ = view_digest(&bytes);
+        let _ = view_watch_request(&bytes);
+        let _ = view_watch_event(&bytes);
         let _ = view_heartbeats(&bytes).map(|view| view.heartbeats().count());
         let _ = view_heartbeat_answers(&bytes).map(|view| view.answers().count());
     }

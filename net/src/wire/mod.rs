@@ -20,12 +20,16 @@
 //! | `TransferWish` | archive, 12 bytes | | [`view_transfer_wish`] | [`TransferWish::append_frame`] |
 //! | `Heartbeats` | archive | | [`view_heartbeats`] | [`HeartbeatsRef::append_frame`] |
 //! | `HeartbeatAnswers` | archive | | [`view_heartbeat_answers`] | [`HeartbeatAnswersRef::append_frame`] |
+//! | `Watch` | archive | | [`view_watch_request`] | [`WatchRequest::append_frame`] |
+//! | `WatchEvent` | archive | | [`view_watch_event`] | [`WatchEventRef::append_frame`] |
+//! | `Unwatch` | empty | | | [`append_unwatch`] |
 //!
 //! Invariant: archived bytes are reached through `archive` only, and always checked.
 
 mod admin;
 mod archive;
 mod heartbeat;
+pub mod items;
 #[cfg(test)]
 mod mirror_tests;
 mod peer;
@@ -33,6 +37,7 @@ mod reply;
 mod report;
 mod request;
 mod session;
+mod watch;
 
 pub use admin::{AdminRefusal, AdminReply, AdminRequest, view_admin_reply, view_admin_request};
 pub use archive::WireError;
@@ -62,4 +67,7 @@ pub(crate) use request::{set_session, validate_operations};
 pub use session::{
     Hello, NodeInfo, PROTOCOL_VERSION, RefusalCode, Refused, Role, Topology, Welcome, append_goodbye, append_status,
     append_status_reply, view_hello, view_refused, view_welcome,
+};
+pub use watch::{
+    WatchEnd, WatchEvent, WatchEventRef, WatchRequest, append_unwatch, view_watch_event, view_watch_request,
 };

@@ -57,8 +57,23 @@ pub enum OperationResultRef<'a> {
         /// The id of the session, not 0.
         client: u64,
     },
-    /// Of any operation of a request none of whose operations took effect, because a compare-and-set of it failed.
+    /// Of any operation of a request none of whose operations took effect, because a comparison in it failed.
     NotApplied,
+    /// Of a compare-version.
+    ComparedVersion {
+        /// The version was as expected: the key is set or removed.
+        swapped: bool,
+        /// The key's version now; 0: it has no value.
+        version: u64,
+    },
+    /// Of a range.
+    Items {
+        /// The keys in their order, see [`super::items`].
+        #[rkyv(with = AsVec)]
+        items: &'a [u8],
+        /// The range goes on behind the last of them.
+        more: bool,
+    },
 }
 
 /// What became of a request, borrowed: the form that is encoded.
@@ -166,6 +181,10 @@ pub enum OperationResult {
     Session { client: u64 },
     /// See [`OperationResultRef::NotApplied`].
     NotApplied,
+    /// See [`OperationResultRef::ComparedVersion`].
+    ComparedVersion { swapped: bool, version: u64 },
+    /// See [`OperationResultRef::Items`].
+    Items { items: Vec<u8>, more: bool },
 }
 
 impl OperationResult {
@@ -181,6 +200,10 @@ impl OperationResult {
             }
             Self::Session { client } => OperationResultRef::Session { client: *client },
             Self::NotApplied => OperationResultRef::NotApplied,
+            Self::ComparedVersion { swapped, version } => {
+                OperationResultRef::ComparedVersion { swapped: *swapped, version: *version }
+            }
+            Self::Items { items, more } => OperationResultRef::Items { items, more: *more },
         }
     }
 }
@@ -196,6 +219,8 @@ impl From<OperationResultRef<'_>> for OperationResult {
             }
             OperationResultRef::Session { client } => Self::Session { client },
             OperationResultRef::NotApplied => Self::NotApplied,
+            OperationResultRef::ComparedVersion { swapped, version } => Self::ComparedVersion { swapped, version },
+            OperationResultRef::Items { items, more } => Self::Items { items: items.to_vec(), more },
         }
     }
 }
@@ -302,6 +327,10 @@ impl ArchivedOperationResult {
             }
             Self::Session { client } => OperationResultRef::Session { client: client.to_native() },
             Self::NotApplied => OperationResultRef::NotApplied,
+            Self::ComparedVersion { swapped, version } => {
+                OperationResultRef::ComparedVersion { swapped: *swapped, version: version.to_native() }
+            }
+            Self::Items { items, more } => OperationResultRef::Items { items, more: *more },
         }
     }
 }

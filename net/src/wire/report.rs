@@ -9,7 +9,7 @@
 
 use super::archive::{self, WireError};
 use crate::frame::{self, FrameKind};
-use crate::limits::TOPOLOGY_BYTES_MAX;
+use crate::limits::{ADDRESS_BYTES_MAX, TOPOLOGY_BYTES_MAX};
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// Groups in one frame at most.
@@ -57,6 +57,10 @@ pub struct Report {
     pub groups: Vec<ReportedGroup>,
     /// The text of that topology, for who may not know it; empty for others.
     pub topology: String,
+    /// Where its HTTP is; empty: nowhere.
+    pub http_address: String,
+    /// Where its gRPC is; empty: nowhere.
+    pub grpc_address: String,
 }
 
 impl Report {
@@ -75,7 +79,11 @@ impl Report {
 pub fn view_report(bytes: &[u8]) -> Result<Report, WireError> {
     const NAME: &str = "report";
     let report = archive::access::<ArchivedReport>(bytes, NAME)?;
-    if report.groups.len() > REPORT_GROUPS_MAX || report.topology.len() > TOPOLOGY_BYTES_MAX {
+    let addresses = [&report.http_address, &report.grpc_address];
+    if report.groups.len() > REPORT_GROUPS_MAX
+        || report.topology.len() > TOPOLOGY_BYTES_MAX
+        || addresses.iter().any(|address| address.len() > ADDRESS_BYTES_MAX)
+    {
         return Err(WireError { type_name: NAME, bytes: bytes.len() });
     }
     archive::to_native(report, NAME)

@@ -109,6 +109,32 @@ pub enum OperationRef<'a> {
         /// The group.
         group: u32,
     },
+    /// Sets or removes a key when its version is the expected one.
+    CompareVersion {
+        /// The key.
+        #[rkyv(with = AsVec)]
+        key: &'a [u8],
+        /// The version it must have; 0: it must be absent.
+        version: u64,
+        /// Its new value; `None`: it is removed.
+        #[rkyv(with = Map<AsVec>)]
+        value: Option<&'a [u8]>,
+    },
+    /// Reads the keys of a group in their order; the only operation of its request.
+    Range {
+        /// The group.
+        group: u32,
+        /// The first key that may be part of the answer.
+        #[rkyv(with = AsVec)]
+        start: &'a [u8],
+        /// The first key behind; empty: there is no end.
+        #[rkyv(with = AsVec)]
+        end: &'a [u8],
+        /// Most keys in the answer; 0: as many as an answer may have.
+        limit: u32,
+        /// Without the values.
+        keys_only: bool,
+    },
 }
 
 impl<'a> OperationRef<'a> {
@@ -116,10 +142,21 @@ impl<'a> OperationRef<'a> {
     #[must_use]
     pub fn key(&self) -> Option<&'a [u8]> {
         match *self {
-            Self::Put { key, .. } | Self::Get { key } | Self::Delete { key } | Self::CompareAndSet { key, .. } => {
-                Some(key)
-            }
-            Self::OpenSession { .. } => None,
+            Self::Put { key, .. }
+            | Self::Get { key }
+            | Self::Delete { key }
+            | Self::CompareAndSet { key, .. }
+            | Self::CompareVersion { key, .. } => Some(key),
+            Self::OpenSession { .. } | Self::Range { .. } => None,
+        }
+    }
+
+    /// The group it names, unless its key tells.
+    #[must_use]
+    pub fn group(&self) -> Option<u32> {
+        match *self {
+            Self::OpenSession { group } | Self::Range { group, .. } => Some(group),
+            _ => None,
         }
     }
 
@@ -131,6 +168,8 @@ impl<'a> OperationRef<'a> {
             Self::Get { key } | Self::Delete { key } => key.len(),
             Self::CompareAndSet { key, expected, value } => key.len() + expected.map_or(0, <[u8]>::len) + value.len(),
             Self::OpenSession { .. } => 0,
+            Self::CompareVersion { key, value, .. } => key.len() + value.map_or(0, <[u8]>::len),
+            Self::Range { start, end, .. } => start.len() + end.len(),
         }
     }
 }
@@ -187,6 +226,10 @@ pub enum Operation {
     CompareAndSet { key: Vec<u8>, expected: Option<Vec<u8>>, value: Vec<u8> },
     /// See [`OperationRef::OpenSession`].
     OpenSession { group: u32 },
+    /// See [`OperationRef::CompareVersion`].
+    CompareVersion { key: Vec<u8>, version: u64, value: Option<Vec<u8>> },
+    /// See [`OperationRef::Range`].
+    Range { group: u32, start: Vec<u8>, end: Vec<u8>, limit: u32, keys_only: bool },
 }
 
 impl Operation {
@@ -201,6 +244,32 @@ impl Operation {
                 OperationRef::CompareAndSet { key, expected: expected.as_deref(), value }
             }
             Self::OpenSession { group } => OperationRef::OpenSession { group: *group },
+            Self::CompareVersion { key, version, value } => {
+                OperationRef::CompareVersion { key, version: *version, value: value.as_deref() }
+            }
+            Self::Range { group, start, end, limit, keys_only } => {
+                OperationRef::Range { group: *group, start, end, limit: *limit, keys_only: *keys_only }
+            }
+        }
+    }
+}
+
+impl From<OperationRef<'_>> for Operation {
+    fn from(operation: OperationRef<'_>) -> Self {
+        match operation {
+            OperationRef::Put { key, value } => Self::Put { key: key.to_vec(), value: value.to_vec() },
+            OperationRef::Get { key } => Self::Get { key: key.to_vec() },
+            OperationRef::Delete { key } => Self::Delete { key: key.to_vec() },
+            OperationRef::CompareAndSet { key, expected, value } => {
+                Self::CompareAndSet { key: key.to_vec(), expected: expected.map(<[u8]>::to_vec), value: value.to_vec() }
+            }
+            OperationRef::OpenSession { group } => Self::OpenSession { group },
+            OperationRef::CompareVersion { key, version, value } => {
+                Self::CompareVersion { key: key.to_vec(), version, value: value.map(<[u8]>::to_vec) }
+            }
+            OperationRef::Range { group, start, end, limit, keys_only } => {
+                Self::Range { group, start: start.to_vec(), end: end.to_vec(), limit, keys_only }
+            }
         }
     }
 }
@@ -281,6 +350,18 @@ impl ArchivedOperation {
                 OperationRef::CompareAndSet { key, expected: expected.as_ref().map(|bytes| &**bytes), value }
             }
             Self::OpenSession { group } => OperationRef::OpenSession { group: group.to_native() },
+            Self::CompareVersion { key, version, value } => OperationRef::CompareVersion {
+                key,
+                version: version.to_native(),
+                value: value.as_ref().map(|bytes| &**bytes),
+            },
+            Self::Range { group, start, end, limit, keys_only } => OperationRef::Range {
+                group: group.to_native(),
+                start,
+                end,
+                limit: limit.to_native(),
+                keys_only: *keys_only,
+            },
         }
     }
 }
@@ -303,7 +384,7 @@ impl ArchivedRequest {
 /// What path a request takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RequestClass {
-    /// Only gets: no entry in the log.
+    /// Only gets, or a range: no entry in the log.
     Read,
     /// Anything else with keys: into the log, whole.
     Write,
@@ -344,6 +425,17 @@ pub enum RequestError {
     /// `OpenSession` beside other operations or inside a session.
     #[error("open_session must be the only operation of a request without a session")]
     OpenSessionNotAlone,
+    /// A range beside other operations.
+    #[error("a range must be the only operation of its request")]
+    RangeNotAlone,
+    /// An end of a range of too many bytes.
+    #[error("a start or end of a range has {bytes} bytes, at most {bytes_max} are allowed")]
+    BoundLength {
+        /// How many it has.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
     /// A request in a session whose numbers contradict each other.
     #[error(
         "sequence {sequence} with acknowledged {acknowledged}: sequences start at 1 and are not below acknowledged"
@@ -357,7 +449,7 @@ pub enum RequestError {
     /// Keys of more than one group, or no such group.
     #[error("the keys of a request must be in one group; give them a common {{tag}} or send several requests")]
     CrossGroup,
-    /// A session for a group that does not exist.
+    /// A session in a group, or a range of one, that does not exist.
     #[error("there is no group {group}, the cluster has {groups}")]
     NoSuchGroup {
         /// The one asked for.
@@ -398,6 +490,10 @@ pub fn validate_request(request: &ArchivedRequest, limits: &Limits) -> Result<Re
     let acknowledged = request.acknowledged.to_native();
     if client != 0 && (sequence == 0 || acknowledged > sequence) {
         return Err(RequestError::Sequence { sequence, acknowledged });
+    }
+    if operations > 1 && request.operations.iter().any(|operation| matches!(operation, ArchivedOperation::Range { .. }))
+    {
+        return Err(RequestError::RangeNotAlone);
     }
     match validate_operations(request.operations(), limits)? {
         RequestClass::OpenSession if operations > 1 || client != 0 => Err(RequestError::OpenSessionNotAlone),
@@ -441,7 +537,7 @@ pub(crate) fn set_session(frame: &mut [u8], client: u64, sequence: u64, acknowle
 
 #[inline]
 fn validate_operation(operation: &OperationRef<'_>, limits: &Limits) -> Result<RequestClass, RequestError> {
-    let Some(key) = operation.key() else { return Ok(RequestClass::OpenSession) };
+    let Some(key) = operation.key() else { return validate_keyless(operation, limits) };
     if key.is_empty() || key.len() > limits.key_bytes_max {
         return Err(RequestError::KeyLength { bytes: key.len(), bytes_max: limits.key_bytes_max });
     }
@@ -449,12 +545,20 @@ fn validate_operation(operation: &OperationRef<'_>, limits: &Limits) -> Result<R
         OperationRef::Get { .. } => return Ok(RequestClass::Read),
         OperationRef::Put { value, .. } => value.len(),
         OperationRef::CompareAndSet { expected, value, .. } => value.len().max(expected.map_or(0, <[u8]>::len)),
-        OperationRef::Delete { .. } | OperationRef::OpenSession { .. } => 0,
+        OperationRef::CompareVersion { value, .. } => value.map_or(0, <[u8]>::len),
+        OperationRef::Delete { .. } | OperationRef::OpenSession { .. } | OperationRef::Range { .. } => 0,
     };
     if value_bytes > limits.value_bytes_max {
         return Err(RequestError::ValueLength { bytes: value_bytes, bytes_max: limits.value_bytes_max });
     }
     Ok(RequestClass::Write)
+}
+
+/// A range may begin right behind the longest key.
+fn validate_keyless(operation: &OperationRef<'_>, limits: &Limits) -> Result<RequestClass, RequestError> {
+    let OperationRef::Range { start, end, .. } = *operation else { return Ok(RequestClass::OpenSession) };
+    let (bytes, bytes_max) = (start.len().max(end.len()), limits.key_bytes_max + 1);
+    if bytes > bytes_max { Err(RequestError::BoundLength { bytes, bytes_max }) } else { Ok(RequestClass::Read) }
 }
 
 /// The one group all operations belong to.
@@ -468,13 +572,11 @@ pub fn group_of_operations<'a>(
 ) -> Result<u32, RequestError> {
     let mut found = None;
     for operation in operations {
-        let group = match (operation, operation.key()) {
-            (_, Some(key)) => slots::group_of_key(key, groups),
-            (OperationRef::OpenSession { group }, _) if group >= groups => {
-                return Err(RequestError::NoSuchGroup { group, groups });
-            }
-            (OperationRef::OpenSession { group }, _) => group,
-            (_, None) => return Err(RequestError::Empty),
+        let group = match (operation.key(), operation.group()) {
+            (Some(key), _) => slots::group_of_key(key, groups),
+            (None, Some(group)) if group >= groups => return Err(RequestError::NoSuchGroup { group, groups }),
+            (None, Some(group)) => group,
+            (None, None) => return Err(RequestError::Empty),
         };
         if found.is_some_and(|other| other != group) {
             return Err(RequestError::CrossGroup);

@@ -56,6 +56,8 @@ pub(crate) struct Cluster {
     pub(crate) behind: BTreeMap<u64, Topology>,
     pub(crate) leaders: Vec<u64>,
     pub(crate) store: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Which write the key has; kept for every key that was ever set.
+    pub(crate) versions: BTreeMap<Vec<u8>, u64>,
     /// How often each put value was applied.
     pub(crate) applied: BTreeMap<Vec<u8>, u32>,
     pub(crate) received: Vec<Received>,
@@ -86,6 +88,7 @@ impl Cluster {
             behind: BTreeMap::new(),
             leaders: vec![1; groups as usize],
             store: BTreeMap::new(),
+            versions: BTreeMap::new(),
             applied: BTreeMap::new(),
             received: Vec::new(),
             script: VecDeque::new(),
@@ -186,11 +189,40 @@ impl Cluster {
         reply
     }
 
+    fn set(&mut self, key: &[u8], value: &[u8]) -> bool {
+        self.versions.insert(key.to_vec(), self.index << 16);
+        self.store.insert(key.to_vec(), value.to_vec()).is_some()
+    }
+
+    fn version(&self, key: &[u8]) -> u64 {
+        if self.store.contains_key(key) { self.versions[key] } else { 0 }
+    }
+
     fn execute(&mut self, group: u32, operation: &Operation) -> OperationResult {
         match operation {
+            Operation::CompareVersion { key, version, value } => {
+                let swapped = self.version(key) == *version;
+                match value {
+                    Some(value) if swapped => _ = self.set(key, value),
+                    None if swapped => _ = self.store.remove(key),
+                    _ => {}
+                }
+                OperationResult::ComparedVersion { swapped, version: self.version(key) }
+            }
+            Operation::Range { group, start, end, limit, .. } => {
+                let inside = |key: &&Vec<u8>| *key >= start && (end.is_empty() || *key < end);
+                let here = |key: &&Vec<u8>| slots::group_of_key(key, self.topology.groups) == *group;
+                let keys: Vec<_> = self.store.keys().filter(inside).filter(here).collect();
+                let mut items = Vec::new();
+                for key in keys.iter().take(*limit as usize) {
+                    let (value, version) = (Some(&self.store[*key][..]), self.version(key));
+                    wire::items::push(&mut items, &wire::items::ItemRef { key, value, version });
+                }
+                OperationResult::Items { items, more: keys.len() > *limit as usize }
+            }
             Operation::Put { key, value } => {
                 *self.applied.entry(value.clone()).or_default() += 1;
-                OperationResult::Put { replaced: self.store.insert(key.clone(), value.clone()).is_some() }
+                OperationResult::Put { replaced: self.set(key, value) }
             }
             Operation::Get { key } => OperationResult::Value(self.store.get(key).cloned()),
             Operation::Delete { key } => OperationResult::Deleted { existed: self.store.remove(key).is_some() },
@@ -198,7 +230,7 @@ impl Cluster {
                 let current = self.store.get(key).cloned();
                 let swapped = current == *expected;
                 if swapped {
-                    self.store.insert(key.clone(), value.clone());
+                    self.set(key, value);
                 }
                 OperationResult::Compared { swapped, current: if swapped { None } else { current } }
             }
@@ -270,17 +302,7 @@ impl Accepting {
 
 /// Copies a request out of its archive.
 pub(crate) fn owned(view: &wire::ArchivedRequest) -> Request {
-    let operations = view.operations().map(|operation| match operation {
-        wire::OperationRef::Put { key, value } => Operation::Put { key: key.to_vec(), value: value.to_vec() },
-        wire::OperationRef::Get { key } => Operation::Get { key: key.to_vec() },
-        wire::OperationRef::Delete { key } => Operation::Delete { key: key.to_vec() },
-        wire::OperationRef::CompareAndSet { key, expected, value } => Operation::CompareAndSet {
-            key: key.to_vec(),
-            expected: expected.map(<[u8]>::to_vec),
-            value: value.to_vec(),
-        },
-        wire::OperationRef::OpenSession { group } => Operation::OpenSession { group },
-    });
+    let operations = view.operations().map(Operation::from);
     Request {
         client: view.client.to_native(),
         sequence: view.sequence.to_native(),

@@ -36,6 +36,14 @@ fn questions() {
             AdminRequest::Topology,
         ),
         (
+            "reload",
+            r"
+                5252 01 0c 21000000 00000000 05000000 ead32442 5409a257
+                06 0000000000000000000000000000000000000000000000000000000000000000 # Reload, unused
+            ",
+            AdminRequest::Reload,
+        ),
+        (
             "add node",
             r"
                 5252 01 0c 3e000000 00000000 05000000 ee1f2451 f9aa7c8f
@@ -147,6 +155,18 @@ fn answers_about_nodes_and_snapshots() {
                 05 8b000000caffffff d7ffffff02000000 00000000 # Topology: text, settings, unused
             ",
             AdminReply::Topology { text: String::from("{\"epoch\":1}"), shared },
+        ),
+        (
+            "reloaded",
+            r"
+                5252 01 0d 36000000 00000000 05000000 369a6416 f6e34565
+                6469676573745f6d7389000000f7ffffff353030ffffffffff67726f757073ffff
+                06 e7ffffff01000000 efffffff01000000 00000000 # Reloaded: changed, restart, unused
+            ",
+            AdminReply::Reloaded {
+                changed: vec![(String::from("digest_ms"), String::from("500"))],
+                restart: vec![String::from("groups")],
+            },
         ),
     ];
     check_answers(&replies);

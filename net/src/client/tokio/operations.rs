@@ -88,19 +88,19 @@ impl Client {
         }
     }
 
-    async fn one(&self, operation: Operation) -> Result<Answer<OperationResult>, ClientError> {
+    pub(super) async fn one(&self, operation: Operation) -> Result<Answer<OperationResult>, ClientError> {
         only(self.request(vec![operation], Consistency::Linearizable).await?)
     }
 }
 
 /// The answer to a request of one operation.
-fn only(answer: Answer<Vec<OperationResult>>) -> Result<Answer<OperationResult>, ClientError> {
+pub(super) fn only(answer: Answer<Vec<OperationResult>>) -> Result<Answer<OperationResult>, ClientError> {
     let position = answer.position;
     let first = answer.value.into_iter().next();
     let message = || ClientError::BadRequest { message: String::from("answered without a result") };
     Ok(Answer { value: first.ok_or_else(message)?, position })
 }
 
-fn unexpected(result: &OperationResult) -> ClientError {
+pub(super) fn unexpected(result: &OperationResult) -> ClientError {
     ClientError::BadRequest { message: format!("answered another operation: {result:?}") }
 }

@@ -15,6 +15,9 @@ use ringraft_engine::state_machine::{StateLoader, StateMachine};
 use ringraft_net::wire::{self, Operation, OperationResultRef, OutcomeRef, Request};
 use ringraft_raft::{GroupId, NodeId};
 
+/// Bytes of the latest changes of a group.
+const RING_BYTES: usize = 4 << 20;
+
 /// Requests per entry.
 const BATCH: u64 = 64;
 
@@ -71,9 +74,19 @@ fn entry(client: u64, sequence: u64, keys: u64) -> Vec<u8> {
 
 /// `encode`: the reply's frame is written too, as the group does for its own clients.
 fn apply(criterion: &mut Criterion, name: &str, keys: u64, with_session: bool, encode: bool) {
+    apply_to(criterion, name, filled(keys), keys, with_session, encode);
+}
+
+fn apply_to(
+    criterion: &mut Criterion,
+    name: &str,
+    (mut machine, client): (StateMachine, u64),
+    keys: u64,
+    with_session: bool,
+    encode: bool,
+) {
     let mut group = criterion.benchmark_group("state_machine");
     group.throughput(Throughput::Elements(BATCH));
-    let (mut machine, client) = filled(keys);
     let client = if with_session { client } else { 0 };
     let mut sequence = 1;
     let mut replies = Vec::with_capacity(64 << 10);
@@ -109,6 +122,93 @@ fn applies(criterion: &mut Criterion) {
     apply(criterion, "put 128 B with session and reply, 10 k keys, entry of 64", 10_000, true, true);
     apply(criterion, "put 128 B with session, 1 M keys, entry of 64", 1_000_000, true, false);
     apply(criterion, "put 128 B without session, 10 k keys, entry of 64", 10_000, false, false);
+    let mut watched = filled(10_000);
+    watched.0.keep_recent(RING_BYTES);
+    apply_to(criterion, "put 128 B with session, 10 k keys, entry of 64, changes kept", watched, 10_000, true, false);
+    let mut listed = filled(1_000_000);
+    order(&mut listed.0);
+    apply_to(criterion, "put 128 B with session, 1 M keys in order, entry of 64", listed, 1_000_000, true, false);
+}
+
+/// Puts all keys in order; how long the longest slice took.
+fn order(machine: &mut StateMachine) -> Duration {
+    let mut longest = Duration::ZERO;
+    loop {
+        let start = Instant::now();
+        let done = machine.build_order();
+        longest = longest.max(start.elapsed());
+        if done {
+            return longest;
+        }
+    }
+}
+
+/// Puts of keys that are new, in scattered order, with and without an order to be kept.
+fn new_keys(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("state_machine");
+    group.throughput(Throughput::Elements(BATCH)).sample_size(10);
+    for (name, in_order) in [("new keys at 300 k", false), ("new keys at 300 k, in order", true)] {
+        let (mut machine, _) = filled(300_000);
+        if in_order {
+            order(&mut machine);
+        }
+        let mut next = 300_000_u64;
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || {
+                    let mut payload = Vec::new();
+                    for _ in 0..BATCH {
+                        next += 1;
+                        let scattered = next.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24;
+                        let operations = vec![Operation::Put { key: key(scattered), value: vec![2; 128] }];
+                        push(&mut payload, &Request { operations, ..Request::default() });
+                    }
+                    payload
+                },
+                |payload| {
+                    let index = machine.last_applied() + 1;
+                    machine.apply_entry(index, 1, &payload, |_, outcome| _ = black_box(&outcome)).expect("valid");
+                    payload
+                },
+                BatchSize::NumIterations(ENTRIES),
+            );
+        });
+    }
+    group.finish();
+}
+
+fn ranges(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("range");
+    group.sample_size(10);
+    let (mut machine, _) = filled(1_000_000);
+    group.bench_function("1 M keys are put in order (per key)", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let (mut measured, mut longest) = (Duration::ZERO, Duration::ZERO);
+            for _ in 0..iterations.div_ceil(1_000_000) {
+                let (mut fresh, _) = filled(1_000_000);
+                let start = Instant::now();
+                longest = longest.max(order(&mut fresh));
+                measured += start.elapsed();
+            }
+            println!("the longest slice took {longest:?}");
+            measured * iterations as u32 / (iterations.div_ceil(1_000_000) as u32 * 1_000_000)
+        });
+    });
+    order(&mut machine);
+    for limit in [1_u32, 100] {
+        group.throughput(Throughput::Elements(u64::from(limit)));
+        let (mut archive, mut start) = (Vec::new(), 0);
+        group.bench_function(format!("of {limit} keys of 1 M"), |bencher| {
+            bencher.iter(|| {
+                start = (start + 7_919) % 999_000;
+                let range = Operation::Range { group: 0, start: key(start), end: vec![], limit, keys_only: false };
+                archive.clear();
+                Request { operations: vec![range], ..Request::default() }.append_to(&mut archive);
+                machine.read(wire::view_request(&archive).expect("a request"), |outcome| _ = black_box(&outcome));
+            });
+        });
+    }
+    group.finish();
 }
 
 fn parts(criterion: &mut Criterion) {
@@ -224,5 +324,5 @@ fn snapshots(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, applies, apply_during_snapshots, parts, snapshots);
+criterion_group!(benches, applies, apply_during_snapshots, new_keys, ranges, parts, snapshots);
 criterion_main!(benches);

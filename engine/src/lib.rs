@@ -9,6 +9,7 @@ pub(crate) mod group;
 pub mod host;
 pub mod identity;
 pub mod limits;
+pub mod metrics;
 pub mod payload;
 pub mod shard;
 pub mod slots;

@@ -52,6 +52,7 @@ fn shard(peers: &[u64]) -> Shard<MemDisk> {
         disk_stall_ticks: 20,
         digest_ticks: 3,
         snapshots: ringraft_engine::shard::SnapshotSettings::default(),
+        watches: ringraft_engine::shard::WatchSettings::default(),
         incarnation: 1,
         report_ticks: 20,
         leader_priority: 100,

@@ -55,4 +55,4 @@ pub use reader::{ReadDone, ReadTicket};
 pub use record::{Beginning, HardState, SnapshotMark};
 pub use recovery::{Recovered, RecoveredEntry, RecoveredGroup, Recovery, RecoveryError};
 pub use snapshots::{SnapshotDone, SnapshotFile, SnapshotName};
-pub use wal::{Accepted, EntryBytes, RecordPlace, Stats, Wal};
+pub use wal::{Accepted, BatchSize, EntryBytes, RecordPlace, Stats, Wal};

@@ -59,6 +59,15 @@ pub struct RecordPlace {
     pub bytes: usize,
 }
 
+/// How large a flush batch is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchSize {
+    /// Bytes written, header and padding included.
+    pub bytes: usize,
+    /// Records in it.
+    pub records: u32,
+}
+
 /// Counters since the start, and sizes now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -209,6 +218,14 @@ impl<D: Disk> Wal<D> {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         (self.submitted_sequence - self.durable_sequence) as usize
+    }
+
+    /// The size of a closed batch that is still in memory, as every batch is until it is durable.
+    #[must_use]
+    pub fn batch_size(&self, sequence: u64) -> Option<BatchSize> {
+        let first = self.batches.front()?.closed.place.sequence;
+        let batch = self.batches.get(usize::try_from(sequence.checked_sub(first)?).ok()?)?;
+        Some(BatchSize { bytes: batch.closed.length, records: batch.closed.header.record_count })
     }
 
     /// Whether a segment file is being made.

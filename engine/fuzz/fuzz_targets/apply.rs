@@ -16,10 +16,20 @@ const ENTRIES_MAX: u64 = 40;
 fn operation(input: &mut Unstructured<'_>) -> Result<Operation> {
     let key = vec![b'k', input.int_in_range(0..=3)?];
     let value = vec![input.arbitrary()?; input.int_in_range(0..=40)?];
-    Ok(match input.int_in_range(0..=4)? {
+    Ok(match input.int_in_range(0..=6)? {
         0 => Operation::Get { key },
         1 => Operation::Delete { key },
         2 => Operation::CompareAndSet { key, expected: input.arbitrary()?, value },
+        4 => {
+            Operation::CompareVersion { key, version: input.int_in_range(0..=3_u64)? << 16, value: input.arbitrary()? }
+        }
+        5 => Operation::Range {
+            group: 0,
+            start: input.arbitrary()?,
+            end: input.arbitrary()?,
+            limit: input.arbitrary()?,
+            keys_only: input.arbitrary()?,
+        },
         3 if input.ratio(1, 3)? => Operation::OpenSession { group: input.int_in_range(0..=1)? },
         _ => Operation::Put { key, value },
     })
@@ -64,6 +74,9 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
         for _ in 0..input.int_in_range(0..=3)? {
             let archive = archive(input)?;
             if let Ok(request) = view_request(&archive) {
+                while machine.wants_order(request) {
+                    machine.build_order();
+                }
                 machine.read(request, |_| {});
             }
             payload::push_request(&mut bytes, &archive);

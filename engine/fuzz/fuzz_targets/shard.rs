@@ -4,8 +4,8 @@
 //! Frames have checksums that are right, so that what is in them is reached.
 #![no_main]
 
-use std::sync::Arc;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
@@ -61,6 +61,7 @@ fn shard() -> Shard<MemDisk> {
         disk_stall_ticks: 20,
         digest_ticks: 3,
         snapshots: ringraft_engine::shard::SnapshotSettings::default(),
+        watches: ringraft_engine::shard::WatchSettings::default(),
         incarnation: 1,
         report_ticks: 20,
         leader_priority: 100,
@@ -81,7 +82,8 @@ fn shard() -> Shard<MemDisk> {
     };
     let disk = MemDisk::new(&wal_config(), 2);
     let recovered = disk.recover(&wal_config()).expect("an empty log");
-    Shard::restore(settings, &consensus, StateLimits::default(), wal_config(), (recovered, BTreeMap::new()), disk).expect("settings")
+    Shard::restore(settings, &consensus, StateLimits::default(), wal_config(), (recovered, BTreeMap::new()), disk)
+        .expect("settings")
 }
 
 fn request(input: &mut Unstructured<'_>) -> Result<Request> {

@@ -20,6 +20,13 @@ pub struct SettingInfo {
     pub bounds: &'static str,
     /// Whether every node of a cluster must have the same value.
     pub shared: bool,
+    /// Whether a running node takes a new value; the others need a restart.
+    pub reload: bool,
+}
+
+/// Other spellings of a flag, not shown in the help.
+pub(super) fn hidden_flags(names: &'static [&'static str]) -> Vec<&'static str> {
+    names.to_vec()
 }
 
 macro_rules! help_text {
@@ -37,21 +44,33 @@ macro_rules! is_shared {
     };
 }
 
+macro_rules! is_reloaded {
+    () => {
+        false
+    };
+    (reload) => {
+        true
+    };
+}
+
 /// `numbers`: `name: type = default, lowest..=highest, "unit", "ENVIRONMENT", shared or own;`
 /// `texts`: `name: type = "default", "form", "ENVIRONMENT", shared or own;` with a type that implements `SettingText`.
+/// Behind `own` may stand `+ reload` (a running node takes a new value) and other spellings of the flag: `| "node-id"`.
 macro_rules! settings {
     (
         numbers { $( $(#[doc = $doc:literal])+
-            $name:ident: $type:ty = $default:literal, $low:literal ..= $high:literal, $unit:literal, $env:literal, $shared:ident; )+ }
+            $name:ident: $type:ty = $default:literal, $low:literal ..= $high:literal, $unit:literal, $env:literal, $shared:ident
+            $(+ $reload:ident)? $(| $flag:literal)*; )+ }
         texts { $( $(#[doc = $text_doc:literal])+
-            $text_name:ident: $text_type:ty = $text_default:literal, $form:literal, $text_env:literal, $text_shared:ident; )+ }
+            $text_name:ident: $text_type:ty = $text_default:literal, $form:literal, $text_env:literal, $text_shared:ident
+            $(+ $text_reload:ident)? $(| $text_flag:literal)*; )+ }
     ) => {
         /// The settings of a node as flags and environment variables; the configuration file has the same keys.
         #[derive(Clone, Debug, Default, clap::Args)]
         pub struct NodeArgs {
-            /// Configuration file (TOML) with the keys of the flags, underscores for dashes.
+            /// Configuration file (TOML, YAML or JSON by its extension) with the keys of the flags, underscores for dashes.
             ///
-            /// A flag wins over its environment variable, that over the file, the file over the default.
+            /// `ringraft config default` prints one. A flag wins over its environment variable, that over the file, the file over the default.
             #[arg(long, env = "RINGRAFT_CONFIG", value_name = "FILE")]
             pub config: Option<PathBuf>,
             /// Create the node in empty directories. Give it once.
@@ -62,16 +81,19 @@ macro_rules! settings {
             pub init: bool,
             $(
                 #[doc = concat!($($text_doc),+)]
-                #[arg(long, env = $text_env, value_name = "TEXT", help = concat!($($text_doc),+).trim_start(),
+                #[arg(long, env = $text_env, aliases = hidden_flags(&[$($text_flag),*]), value_name = "TEXT", help = concat!($($text_doc),+).trim_start(),
                       long_help = help_text!("text", $text_default, $form, $($text_doc),+).trim_start())]
                 pub $text_name: Option<String>,
             )+
             $(
                 #[doc = concat!($($doc),+)]
-                #[arg(long, env = $env, value_name = "NUMBER", help = concat!($($doc),+).trim_start(),
+                #[arg(long, env = $env, aliases = hidden_flags(&[$($flag),*]), value_name = "NUMBER", help = concat!($($doc),+).trim_start(),
                       long_help = help_text!($unit, stringify!($default), stringify!($low to $high), $($doc),+).trim_start())]
                 pub $name: Option<String>,
             )+
+            /// Flags of other programs that stand for several settings.
+            #[command(flatten)]
+            pub documents: DocumentFlags,
         }
 
         /// The settings of a node, typed, not yet checked; see [`NodeConfig::validate`].
@@ -88,11 +110,12 @@ macro_rules! settings {
             $( SettingInfo {
                 key: stringify!($text_name), environment: $text_env, text: concat!($($text_doc),+), unit: "text",
                 default: $text_default, bounds: $form, shared: is_shared!($text_shared),
+                reload: is_reloaded!($($text_reload)?),
             }, )+
             $( SettingInfo {
                 key: stringify!($name), environment: $env, text: concat!($($doc),+), unit: $unit,
                 default: stringify!($default), bounds: stringify!($low to $high),
-                shared: is_shared!($shared),
+                shared: is_shared!($shared), reload: is_reloaded!($($reload)?),
             }, )+
         ];
 
@@ -153,4 +176,4 @@ macro_rules! settings {
     };
 }
 
-pub(super) use {help_text, is_shared, settings};
+pub(super) use {help_text, is_reloaded, is_shared, settings};

@@ -3,10 +3,13 @@
 //! Off the data path.
 //! Invariants: a flag wins over its environment variable, that over the configuration file, the file over the default;
 //! whatever takes a [`ValidNodeConfig`] may rely on every bound and relation; the values that all nodes of a cluster must
-//! share (`shared` below, and the ids of the nodes) make the cluster digest.
+//! share (`shared` below, and the ids of the nodes) make the cluster digest; a running node takes new values of the
+//! settings marked `reload`, all others need a restart.
 //! It reads the configuration file and touches nothing else; the data directory is `identity.rs`'s.
 
 mod declare;
+mod documents;
+mod file;
 mod load;
 mod valid;
 mod values;
@@ -14,7 +17,10 @@ mod values;
 use std::path::PathBuf;
 
 pub use declare::SettingInfo;
-use declare::{help_text, is_shared, settings};
+use declare::{help_text, hidden_flags, is_reloaded, is_shared, settings};
+pub use documents::DocumentFlags;
+pub use file::{Format, default_file};
+pub use load::Resolved;
 pub use valid::ValidNodeConfig;
 pub(crate) use valid::digest_of;
 use values::SettingText;
@@ -23,7 +29,7 @@ pub use values::{Address, ClusterId, Cpus, FlushMethod, LogLevel, Peers, Switch}
 settings! {
     numbers {
         /// This node's id, unique in the cluster and never reused.
-        id: u64 = 0, 0..=18_446_744_073_709_551_615, "a number, at least 1", "RINGRAFT_ID", own;
+        id: u64 = 0, 0..=18_446_744_073_709_551_615, "a number, at least 1", "RINGRAFT_ID", own | "node-id" | "node_id";
         /// Raft groups of the cluster, fixed when it is created.
         groups: u32 = 1, 1..=16_384, "groups", "RINGRAFT_GROUPS", shared;
         /// Replicas of each group, when there are as many nodes; group 0, which keeps the cluster's topology, has up to five.
@@ -81,11 +87,11 @@ settings! {
         /// Answers kept in all sessions of a group.
         sessions_bytes_max: u64 = 67_108_864, 1_048_576..=17_179_869_184, "bytes", "RINGRAFT_SESSIONS_BYTES_MAX", shared;
         /// Client connections of one shard.
-        connections_max: u32 = 4_096, 1..=65_536, "connections", "RINGRAFT_CONNECTIONS_MAX", own;
+        connections_max: u32 = 4_096, 1..=65_536, "connections", "RINGRAFT_CONNECTIONS_MAX", own + reload;
         /// Unsent replies of one connection; beyond it the connection is closed.
-        reply_bytes_max: u64 = 16_777_216, 65_536..=1_073_741_824, "bytes", "RINGRAFT_REPLY_BYTES_MAX", own;
+        reply_bytes_max: u64 = 16_777_216, 65_536..=1_073_741_824, "bytes", "RINGRAFT_REPLY_BYTES_MAX", own + reload;
         /// Requests that may wait in one shard; beyond it they are refused as overloaded.
-        proposals_max: u32 = 65_536, 1..=4_194_304, "requests", "RINGRAFT_PROPOSALS_MAX", own;
+        proposals_max: u32 = 65_536, 1..=4_194_304, "requests", "RINGRAFT_PROPOSALS_MAX", own + reload;
         /// Unsent bytes to one peer, per shard; beyond it messages are dropped and sent again later.
         peer_queue_bytes_max: u64 = 33_554_432, 1_048_576..=1_073_741_824, "bytes", "RINGRAFT_PEER_QUEUE_BYTES_MAX", own;
         /// How long an idle shard polls before it sleeps; for cores of its own.
@@ -95,33 +101,45 @@ settings! {
         /// Entries of each of a shard's io_uring queues, a power of two.
         io_ring_depth: u32 = 1_024, 128..=32_768, "entries", "RINGRAFT_IO_RING_DEPTH", own;
         /// A new member of a group may lack so many bytes of what is committed when it gets its vote.
-        catch_up_bytes: u64 = 1_048_576, 0..=1_073_741_824, "bytes", "RINGRAFT_CATCH_UP_BYTES", own;
+        catch_up_bytes: u64 = 1_048_576, 0..=1_073_741_824, "bytes", "RINGRAFT_CATCH_UP_BYTES", own + reload;
         /// A snapshot of a group is taken when so many bytes of entries were applied since the last one.
-        snapshot_log_bytes: u64 = 268_435_456, 65_536..=1_099_511_627_776, "bytes", "RINGRAFT_SNAPSHOT_LOG_BYTES", own;
+        snapshot_log_bytes: u64 = 268_435_456, 65_536..=1_099_511_627_776, "bytes", "RINGRAFT_SNAPSHOT_LOG_BYTES", own + reload;
         /// ... and at least so many percent of the size of its state.
-        snapshot_state_percent: u32 = 100, 0..=10_000, "percent", "RINGRAFT_SNAPSHOT_STATE_PERCENT", own;
+        snapshot_state_percent: u32 = 100, 0..=10_000, "percent", "RINGRAFT_SNAPSHOT_STATE_PERCENT", own + reload;
         /// One is taken as well when so many entries were applied since the last one.
-        snapshot_log_entries: u64 = 4_000_000, 16..=1_000_000_000_000, "entries", "RINGRAFT_SNAPSHOT_LOG_ENTRIES", own;
+        snapshot_log_entries: u64 = 4_000_000, 16..=1_000_000_000_000, "entries", "RINGRAFT_SNAPSHOT_LOG_ENTRIES", own + reload;
         /// Files of the log beyond which the groups in the oldest one take snapshots, however little they wrote.
-        snapshot_segments: u32 = 32, 2..=65_536, "files", "RINGRAFT_SNAPSHOT_SEGMENTS", own;
+        snapshot_segments: u32 = 32, 2..=65_536, "files", "RINGRAFT_SNAPSHOT_SEGMENTS", own + reload;
         /// Bytes of snapshots written per second, per shard.
-        snapshot_write_bytes_per_second: u64 = 268_435_456, 1_048_576..=1_099_511_627_776, "bytes", "RINGRAFT_SNAPSHOT_WRITE_BYTES_PER_SECOND", own;
+        snapshot_write_bytes_per_second: u64 = 268_435_456, 1_048_576..=1_099_511_627_776, "bytes", "RINGRAFT_SNAPSHOT_WRITE_BYTES_PER_SECOND", own + reload;
         /// Bytes of snapshots sent per second, per shard.
-        snapshot_send_bytes_per_second: u64 = 134_217_728, 1_048_576..=1_099_511_627_776, "bytes", "RINGRAFT_SNAPSHOT_SEND_BYTES_PER_SECOND", own;
+        snapshot_send_bytes_per_second: u64 = 134_217_728, 1_048_576..=1_099_511_627_776, "bytes", "RINGRAFT_SNAPSHOT_SEND_BYTES_PER_SECOND", own + reload;
         /// Snapshots sent at once, per shard.
-        snapshot_streams_max: u32 = 2, 1..=64, "snapshots", "RINGRAFT_SNAPSHOT_STREAMS_MAX", own;
+        snapshot_streams_max: u32 = 2, 1..=64, "snapshots", "RINGRAFT_SNAPSHOT_STREAMS_MAX", own + reload;
+        /// Latest changes kept in memory for watches that begin in the past or fall behind, per shard; its groups share them equally.
+        watch_ring_bytes: u64 = 4_194_304, 65_536..=1_073_741_824, "bytes", "RINGRAFT_WATCH_RING_BYTES", own;
+        /// Watches of clients at once, per shard.
+        watches_max: u32 = 1_024, 1..=65_536, "watches", "RINGRAFT_WATCHES_MAX", own;
         /// A leader whose own flushes make no progress for this long steps down.
-        disk_stall_ms: u64 = 2_000, 10..=600_000, "milliseconds", "RINGRAFT_DISK_STALL_MS", own;
+        disk_stall_ms: u64 = 2_000, 10..=600_000, "milliseconds", "RINGRAFT_DISK_STALL_MS", own + reload;
         /// The process ends when a shard has not turned for this long.
         watchdog_ms: u64 = 10_000, 100..=3_600_000, "milliseconds", "RINGRAFT_WATCHDOG_MS", own;
+        /// HTTP and gRPC connections at once; further ones wait until one ends.
+        http_connections_max: u32 = 10_000, 1..=1_000_000, "connections", "RINGRAFT_HTTP_CONNECTIONS_MAX", own;
+        /// HTTP and gRPC requests at once; further ones are refused as overloaded.
+        http_requests_max: u32 = 4_096, 1..=32_768, "requests", "RINGRAFT_HTTP_REQUESTS_MAX", own;
+        /// An HTTP connection is closed when the head of its next request is not there after so long, idle or slow; a body may take as long, but not more than 10 s.
+        http_head_timeout_ms: u64 = 60_000, 10..=86_400_000, "milliseconds", "RINGRAFT_HTTP_HEAD_TIMEOUT_MS", own;
+        /// Longest time the cluster may take to answer an HTTP or gRPC request that names none.
+        http_request_timeout_ms: u64 = 5_000, 10..=3_600_000, "milliseconds", "RINGRAFT_HTTP_REQUEST_TIMEOUT_MS", own;
         /// Time between two comparisons of the replicas' state hashes.
-        digest_ms: u64 = 1_000, 10..=3_600_000, "milliseconds", "RINGRAFT_DIGEST_MS", own;
+        digest_ms: u64 = 1_000, 10..=3_600_000, "milliseconds", "RINGRAFT_DIGEST_MS", own + reload;
     }
     texts {
         /// The cluster's id, the same on every node; make one with `openssl rand -hex 16`.
         cluster_id: ClusterId = "", "32 hexadecimal digits", "RINGRAFT_CLUSTER_ID", shared;
         /// Directory of this node's data.
-        data_dir: PathBuf = "", "a path", "RINGRAFT_DATA_DIR", own;
+        data_dir: PathBuf = "", "a path", "RINGRAFT_DATA_DIR", own | "data_dir" | "raft-dir" | "raft_dir";
         /// Directory of the log when it is to be on another disk; empty: data_dir/wal.
         wal_dir: Option<PathBuf> = "", "a path or empty", "RINGRAFT_WAL_DIR", own;
         /// The nodes that the cluster is made of at first, this one included, or this node alone when it joins one; shard s of
@@ -129,6 +147,14 @@ settings! {
         peers: Peers = "", "id=host:port,id=host:port,...", "RINGRAFT_PEERS", own;
         /// Address to listen on when it is not the one others reach this node by; shard s adds s to the port.
         listen: Option<Address> = "", "host:port or empty", "RINGRAFT_LISTEN", own;
+        /// Where HTTP is served, and gRPC with it unless grpc_address is given.
+        http_address: Option<Address> = "", "host:port or empty", "RINGRAFT_HTTP_ADDRESS", own;
+        /// Where gRPC is served, when it is to be a port of its own.
+        grpc_address: Option<Address> = "", "host:port or empty", "RINGRAFT_GRPC_ADDRESS", own;
+        /// Where metrics are served, besides http_address.
+        metrics_address: Option<Address> = "", "host:port or empty", "RINGRAFT_METRICS_ADDRESS", own;
+        /// Whether an HTTP write that comes to a follower is passed on to the leader; off: the answer is 307 and names the leader.
+        http_proxy: Switch = "off", "off or on", "RINGRAFT_HTTP_PROXY", own;
         /// Whether a leader that holds a lease answers reads that ask for it without asking a majority; relies on clocks that differ by less than lease_drift_percent and go on in every pause. Lower tick_ms or election_ticks_min only with leases off on all nodes.
         lease_reads: Switch = "off", "off or on", "RINGRAFT_LEASE_READS", own;
         /// How a batch is made durable; auto measures both at start.
@@ -136,7 +162,7 @@ settings! {
         /// Core of each shard.
         cpus: Cpus = "none", "none or one core number per shard: 0,1,...", "RINGRAFT_CPUS", own;
         /// How much is logged to standard error.
-        log_level: LogLevel = "info", "off, error, warn, info, debug or trace", "RINGRAFT_LOG_LEVEL", own;
+        log_level: LogLevel = "info", "off, error, warn, info, debug or trace", "RINGRAFT_LOG_LEVEL", own + reload;
     }
 }
 
@@ -189,12 +215,22 @@ pub enum ConfigError {
         /// What may have been meant.
         hint: String,
     },
-    /// The file cannot be read or is not TOML.
+    /// The file cannot be read or is not in its format.
     #[error("the configuration file {path} cannot be read: {problem}", path = path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// What is wrong.
+        problem: String,
+    },
+    /// A setting of another program that has no truthful meaning here.
+    #[error("{name} (from {origin}): {problem}")]
+    Foreign {
+        /// What it is called there.
+        name: String,
+        /// Who gave it.
+        origin: String,
+        /// Why it cannot be honoured, and what to do.
         problem: String,
     },
     /// Two values that do not go together.

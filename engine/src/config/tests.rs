@@ -30,6 +30,10 @@ fn with_required(arguments: &[&str]) -> NodeArgs {
     args(&[&REQUIRED[..], arguments].concat())
 }
 
+fn loaded(args: &NodeArgs) -> ValidNodeConfig {
+    args.load().unwrap().0
+}
+
 fn error(arguments: &[&str]) -> String {
     with_required(arguments).load().unwrap_err().to_string()
 }
@@ -47,7 +51,7 @@ fn defaults_are_within_their_bounds_and_environment_names_follow_the_keys() {
 
 #[test]
 fn values_survive_writing_and_reading() {
-    let config = with_required(&["--shards=2", "--groups=8", "--cpus=0,1", "--flush-method=dsync"]).load().unwrap();
+    let config = loaded(&with_required(&["--shards=2", "--groups=8", "--cpus=0,1", "--flush-method=dsync"]));
     let mut again = NodeConfig::default();
     for (key, value) in config.values() {
         again.assign(key, &value).unwrap();
@@ -64,7 +68,7 @@ fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
     std::fs::write(&path, text).unwrap();
     let file = format!("--config={}", path.display());
     let given = args(&[&file, "--tick-ms=10", "--id=1", REQUIRED[1], REQUIRED[2]]);
-    let config = given.load().unwrap();
+    let config = loaded(&given);
     assert_eq!((config.tick_ms, config.heartbeat_ticks, config.election_ticks_min), (10, 3, 20));
     assert_eq!(config.segment_bytes, 128 << 20);
     assert_eq!(config.peers.0.len(), 2);
@@ -138,7 +142,7 @@ fn every_number_at_either_bound_is_a_valid_log_and_core_configuration_or_a_typed
             let required = REQUIRED.into_iter().filter(|given| info.key != "id" || !given.starts_with("--id"));
             let arguments: Vec<&str> = required.chain([flag.as_str()]).collect();
             // Neither a panic here nor, when valid, in the conversions.
-            if let Ok(config) = args(&arguments).load() {
+            if let Ok((config, _)) = args(&arguments).load() {
                 let _ = (config.raft(GroupId(0)), config.wal(0), config.limits());
             }
         }
@@ -147,18 +151,18 @@ fn every_number_at_either_bound_is_a_valid_log_and_core_configuration_or_a_typed
 
 #[test]
 fn addresses_follow_shards_and_listen() {
-    let config = with_required(&["--shards=2", "--groups=5", "--listen=0.0.0.0:9000"]).load().unwrap();
+    let config = loaded(&with_required(&["--shards=2", "--groups=5", "--listen=0.0.0.0:9000"]));
     assert_eq!(config.listen_address(1), "0.0.0.0:9001");
     assert_eq!(config.address(ringraft_raft::NodeId(3), 1).as_deref(), Some("127.0.0.1:7201"));
     assert_eq!(config.other_nodes(), [ringraft_raft::NodeId(1), ringraft_raft::NodeId(3)]);
     let groups: Vec<u32> = config.groups_of_shard(1).map(|group| group.0).collect();
     assert_eq!(groups, [1, 3]);
-    assert_eq!(with_required(&[]).load().unwrap().listen_address(0), "127.0.0.1:7100");
+    assert_eq!(loaded(&with_required(&[])).listen_address(0), "127.0.0.1:7100");
 }
 
 #[test]
 fn the_digest_covers_what_nodes_share_and_nothing_else() {
-    let digest = |arguments: &[&str]| with_required(arguments).load().unwrap().cluster_digest();
+    let digest = |arguments: &[&str]| loaded(&with_required(arguments)).cluster_digest();
     let base = digest(&[]);
     for own in ["--tick-ms=30", "--segment-pool=3", "--listen=0.0.0.0:1", "--log-level=debug"] {
         assert_eq!(digest(&[own]), base, "{own}");
@@ -167,13 +171,42 @@ fn the_digest_covers_what_nodes_share_and_nothing_else() {
         assert_ne!(digest(&[shared]), base, "{shared}");
     }
     let other_nodes = args(&[REQUIRED[0], REQUIRED[1], REQUIRED[2], "--peers=1=127.0.0.1:7000,2=127.0.0.1:7100"]);
-    assert_ne!(other_nodes.load().unwrap().cluster_digest(), base);
+    assert_ne!(loaded(&other_nodes).cluster_digest(), base);
     let other_addresses = args(&[REQUIRED[0], REQUIRED[1], REQUIRED[2], "--peers=1=a:1,2=b:1,3=c:1"]);
-    assert_eq!(other_addresses.load().unwrap().cluster_digest(), base, "addresses may change");
+    assert_eq!(loaded(&other_addresses).cluster_digest(), base, "addresses may change");
+}
+
+#[test]
+fn a_running_node_takes_what_it_can() {
+    let before = loaded(&with_required(&["--tick-ms=50", "--election-ticks-max=80"]));
+    let given =
+        ["--tick-ms=25", "--groups=2", "--snapshot-log-entries=77", "--log-level=debug", "--election-ticks-max=80"];
+    let (next, reloaded) = before.with_reloaded(&loaded(&with_required(&given))).unwrap();
+    let texts = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<Vec<_>>()
+    };
+    assert_eq!(reloaded.changed, texts(&[("log_level", "debug"), ("snapshot_log_entries", "77")]));
+    assert_eq!(reloaded.restart, ["groups", "tick_ms"]);
+    assert_eq!((next.tick_ms, next.groups, next.snapshot_log_entries), (50, 1, 77));
+    assert_eq!((next.live().snapshots.log_entries, next.live().disk_stall_ticks), (77, 40));
+    let (_, again) = next.with_reloaded(&next).unwrap();
+    assert_eq!(again, crate::shard::live::Reloaded::default());
+    // Valid for ticks of 25 ms, and not for those of the running node.
+    let short = loaded(&with_required(&["--digest-ms=25"]));
+    assert!(before.with_reloaded(&short).unwrap_err().to_string().contains("at least tick_ms"));
+}
+
+#[test]
+fn whatever_may_change_at_run_time_is_nobody_elses_business() {
+    for info in SETTINGS.iter().filter(|info| info.reload) {
+        assert!(!info.shared, "{}", info.key);
+    }
+    let keys: Vec<&str> = SETTINGS.iter().filter(|info| info.reload).map(|info| info.key).collect();
+    assert!(keys.contains(&"log_level") && keys.contains(&"connections_max") && !keys.contains(&"tick_ms"), "{keys:?}");
 }
 
 fn complete() -> NodeConfig {
-    with_required(&[]).resolve().unwrap()
+    with_required(&[]).resolve().unwrap().config
 }
 
 /// Valid and usable, or refused with a reason.
@@ -231,5 +264,32 @@ proptest! {
             check(config);
         }
         let _ = complete().assign_file(std::path::Path::new("any.toml"), &text);
+    }
+}
+
+#[test]
+fn others_are_told_where_http_and_grpc_are() {
+    let services = |arguments: &[&str]| {
+        let services = with_required(arguments).load().unwrap().0.services();
+        (services.http, services.grpc)
+    };
+    let told = |http: &str, grpc: &str| (http.to_owned(), grpc.to_owned());
+    assert_eq!(services(&[]), told("", ""));
+    assert_eq!(services(&["--http-address=0.0.0.0:8080"]), told("127.0.0.1:8080", "127.0.0.1:8080"));
+    assert_eq!(
+        services(&["--http-address=[::]:8080", "--grpc-address=db-2:8090"]),
+        told("127.0.0.1:8080", "db-2:8090")
+    );
+    assert_eq!(services(&["--grpc-address=[::1]:8090"]), told("", "[::1]:8090"));
+    for (arguments, reason) in [
+        (&["--http-address=0.0.0.0:7100"][..], "http_address: port 7100 is that of a shard"),
+        (
+            &["--metrics-address=0.0.0.0:7101", "--shards=2", "--groups=2"],
+            "metrics_address: port 7101 is that of a shard",
+        ),
+        (&["--http-address=a:80", "--grpc-address=b:80"], "grpc_address: port 80 is taken"),
+        (&["--http-address=8080"], "is not host:port"),
+    ] {
+        assert!(error(arguments).contains(reason), "{}", error(arguments));
     }
 }

@@ -10,9 +10,11 @@ use ringraft_net::slots::SLOTS;
 use ringraft_raft::{GroupId, NodeId};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{ConfigError, NodeConfig, SETTINGS, Switch};
+use super::{Address, ConfigError, NodeConfig, SETTINGS, Switch};
 use crate::limits::Limits;
-use crate::shard::SnapshotSettings;
+use crate::shard::board::Services;
+use crate::shard::live::{LiveSettings, Reloaded};
+use crate::shard::{SnapshotSettings, WatchSettings};
 use crate::snapshot::ChunkBytes;
 use crate::topology::{NODES_MAX, Topology, TopologyError};
 
@@ -73,16 +75,19 @@ impl NodeConfig {
     }
 
     fn check_required(&self) -> Result<(), ConfigError> {
+        self.missing().first().map_or(Ok(()), |key| Err(ConfigError::missing(key)))
+    }
+
+    /// The settings without a default that nobody gave.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&'static str> {
         let required = [
             ("id", self.id != 0),
             ("cluster_id", self.cluster_id.0 != [0; 16]),
             ("data_dir", !self.data_dir.as_os_str().is_empty()),
             ("peers", !self.peers.0.is_empty()),
         ];
-        match required.into_iter().find(|(_, given)| !given) {
-            Some((key, _)) => Err(ConfigError::missing(key)),
-            None => Ok(()),
-        }
+        required.into_iter().filter(|(_, given)| !given).map(|(key, _)| key).collect()
     }
 
     fn check_addresses(&self) -> Result<(), ConfigError> {
@@ -114,10 +119,33 @@ impl NodeConfig {
                 })?;
             }
         }
+        self.check_services()?;
         let listen = self.listen.as_ref();
         relation(listen.is_none_or(|address| address.port.checked_add(last_shard).is_some()), || {
             format!("listen: the port leaves no room for the ports of {} shards", self.shards)
         })
+    }
+
+    /// HTTP, gRPC and metrics have ports of their own, away from each other's and from the shards' on this host.
+    fn check_services(&self) -> Result<(), ConfigError> {
+        let own = self.listen.as_ref().unwrap_or(&self.peers.0[&self.id]).port;
+        let given = [
+            ("http_address", &self.http_address),
+            ("grpc_address", &self.grpc_address),
+            ("metrics_address", &self.metrics_address),
+        ];
+        let mut taken = Vec::new();
+        for (key, address) in given.into_iter().filter_map(|(key, address)| Some((key, address.as_ref()?))) {
+            let shards = own..=own.saturating_add(self.shards - 1);
+            relation(!shards.contains(&address.port), || {
+                format!("{key}: port {} is that of a shard of this node: choose another one", address.port)
+            })?;
+            relation(!taken.contains(&address.port), || {
+                format!("{key}: port {} is taken by another of this node's addresses", address.port)
+            })?;
+            taken.push(address.port);
+        }
+        Ok(())
     }
 
     fn check_relations(&self) -> Result<(), ConfigError> {
@@ -210,6 +238,20 @@ impl ValidNodeConfig {
         address.of_shard(shard)
     }
 
+    /// Where others reach this node besides its shards: where it listens, under its own name if it listens everywhere.
+    #[must_use]
+    pub fn services(&self) -> Services {
+        let own = &self.peers.0[&self.id].host;
+        let everywhere = ["0.0.0.0", "[::]"];
+        let reached = |address: &Address| {
+            let host = if everywhere.contains(&address.host.as_str()) { own } else { &address.host };
+            format!("{host}:{}", address.port)
+        };
+        let http = self.http_address.as_ref().map(reached).unwrap_or_default();
+        let grpc = self.grpc_address.as_ref().map(reached);
+        Services { grpc: grpc.unwrap_or_else(|| http.clone()), http }
+    }
+
     /// The core a shard is pinned to.
     #[must_use]
     pub fn cpu(&self, shard: u16) -> Option<usize> {
@@ -264,6 +306,48 @@ impl ValidNodeConfig {
             streams_max: self.snapshot_streams_max as usize,
             patience_ticks: self.ticks(SNAPSHOT_PATIENCE_MS),
         }
+    }
+
+    /// The settings of a shard that may change while it runs.
+    #[must_use]
+    pub fn live(&self) -> LiveSettings {
+        LiveSettings {
+            waiting_max: self.proposals_max as usize,
+            connections_max: self.connections_max as usize,
+            reply_bytes_max: self.reply_bytes_max as usize,
+            disk_stall_ticks: self.ticks(self.disk_stall_ms),
+            digest_ticks: self.ticks(self.digest_ms),
+            catch_up_bytes: self.catch_up_bytes,
+            snapshots: self.snapshots(),
+        }
+    }
+
+    /// This configuration with the new values of those settings that a running node takes, and what differs.
+    ///
+    /// # Errors
+    /// The new values do not go together with those that stay.
+    pub fn with_reloaded(&self, new: &Self) -> Result<(Self, Reloaded), ConfigError> {
+        let mut next = self.0.clone();
+        let mut reloaded = Reloaded::default();
+        for (info, ((key, before), (_, after))) in SETTINGS.iter().zip(self.values().into_iter().zip(new.values())) {
+            if before == after {
+                continue;
+            }
+            if !info.reload {
+                reloaded.restart.push(key.to_owned());
+                continue;
+            }
+            next.assign(key, &after)
+                .map_err(|problem| ConfigError::value(key, &after, "the configuration", problem))?;
+            reloaded.changed.push((key.to_owned(), after));
+        }
+        Ok((next.validate()?, reloaded))
+    }
+
+    /// How many may watch, and how far back.
+    #[must_use]
+    pub fn watches(&self) -> WatchSettings {
+        WatchSettings { watches_max: self.watches_max as usize, ring_bytes: self.watch_ring_bytes as usize }
     }
 
     /// The drift that leases allow for; 100: there are none.

@@ -44,6 +44,14 @@ pub(super) fn within(value: u64, low: u64, high: u64, unit: &str) -> Result<(), 
     }
 }
 
+/// The id in `7`, `n7`, `node7`, `node-7` or `node_7`.
+pub(super) fn node_number(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let named = ["node-", "node_", "node", "n"].iter().find_map(|prefix| text.strip_prefix(prefix));
+    let digits = named.unwrap_or(text);
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+}
+
 /// The 16 bytes every node of a cluster shares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ClusterId(pub [u8; 16]);
@@ -141,7 +149,7 @@ impl SettingText for Peers {
         let mut peers = BTreeMap::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let (id, address) = part.split_once('=').ok_or_else(|| format!("`{part}` is not id=host:port"))?;
-            let id: u64 = id.trim().parse().map_err(|_| format!("`{id}` is not a node id"))?;
+            let id = node_number(id).ok_or_else(|| format!("`{id}` is not a node id"))?;
             if id == 0 {
                 return Err(String::from("node ids start at 1"));
             }
@@ -202,8 +210,8 @@ pub enum Switch {
 impl SettingText for Switch {
     fn read(text: &str) -> Result<Self, String> {
         match text {
-            "off" => Ok(Self::Off),
-            "on" => Ok(Self::On),
+            "off" | "false" => Ok(Self::Off),
+            "on" | "true" => Ok(Self::On),
             _ => Err(String::from("it is neither `on` nor `off`")),
         }
     }
@@ -310,6 +318,18 @@ mod tests {
         assert!(Cpus::read("0,x").is_err());
         assert!(FlushMethod::read("fsync").is_err());
         assert!(LogLevel::read("verbose").is_err());
+    }
+
+    #[test]
+    fn node_ids_may_have_names_that_end_in_them() {
+        for text in ["7", "n7", "node7", "node-7", "node_7", " 7 "] {
+            assert_eq!(node_number(text), Some(7), "{text}");
+        }
+        for text in ["", "n", "+7", "-7", "seven", "7n", "node--7", "n1.0", "99999999999999999999"] {
+            assert_eq!(node_number(text), None, "{text}");
+        }
+        assert_eq!(Peers::read("n1=a:1,node-2=b:2").unwrap(), Peers::read("1=a:1,2=b:2").unwrap());
+        assert!(Peers::read("n1=a:1,node1=b:2").is_err());
     }
 
     #[test]

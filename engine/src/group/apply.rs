@@ -11,6 +11,8 @@ use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_wal::{Disk, EntryBytes, record};
 
 use super::Group;
+use super::waiters::Waited;
+use crate::metrics::record::Rejection;
 use crate::shard::clients::Asker;
 use crate::shard::io::{Fatal, Io, Replies};
 
@@ -34,7 +36,14 @@ impl Group {
                 EntryBytes::Cached(record) => {
                     applied_bytes += record.len();
                     self.snapshots.note_applied(record.len());
-                    let replies = Replies { clients: &mut io.clients, counters: &mut io.counters, group: self.id };
+                    let replies = Replies {
+                        clients: &mut io.clients,
+                        counters: &mut io.counters,
+                        metrics: &mut io.metrics,
+                        tally: &mut self.tally,
+                        group: self.id,
+                        now_us: io.now_us,
+                    };
                     let applied = apply_record(&mut self.machine, &mut self.waiters, &mut self.askers, record, replies);
                     if let Err(error) = applied {
                         return io.fail(Fatal::Unreadable { group: self.id.0, index, error });
@@ -70,7 +79,14 @@ impl Group {
             if header.index != next || header.index > self.core.commit_index() || !current {
                 continue;
             }
-            let replies = Replies { clients: &mut io.clients, counters: &mut io.counters, group: self.id };
+            let replies = Replies {
+                clients: &mut io.clients,
+                counters: &mut io.counters,
+                metrics: &mut io.metrics,
+                tally: &mut self.tally,
+                group: self.id,
+                now_us: io.now_us,
+            };
             let applied = apply_record(&mut self.machine, &mut self.waiters, &mut self.askers, bytes, replies);
             if let Err(error) = applied {
                 return io.fail(Fatal::Unreadable { group: self.id.0, index: next, error });
@@ -101,8 +117,10 @@ impl Group {
     pub(super) fn answer_read<D: Disk>(&mut self, request: &[u8], asker: Asker, io: &mut Io<D>) {
         let position = self.position();
         match wire::view_request(request) {
+            Ok(view) if self.machine.wants_order(view) => self.await_order(request, asker),
             Ok(request) => self.machine.read(request, |outcome| io.reply_applied(asker, position, outcome)),
             Err(error) => {
+                self.reject(Rejection::Malformed, io);
                 io.reply(asker, position, wire::OutcomeRef::BadRequest { message: &error.to_string() });
             }
         }
@@ -119,6 +137,8 @@ impl Group {
                 self.reply_not_leader(asker, io);
                 continue;
             }
+            self.tally.unknown += 1;
+            io.metrics.tally.unknown += 1;
             io.reply(asker, self.position(), wire::OutcomeRef::OutcomeUnknown);
         }
         self.askers = askers;
@@ -144,6 +164,7 @@ impl Group {
         let count = self.proposals.len();
         let askers: Vec<Asker> = self.proposals.drain(count).map(|proposal| proposal.asker).collect();
         for asker in askers {
+            self.reject(Rejection::DiskFull, io);
             let message = "the disk of the leader is full: writes resume by themselves when space is free again";
             io.reply(asker, self.position(), wire::OutcomeRef::Unavailable { message });
         }
@@ -170,7 +191,8 @@ fn apply_record(
 ) -> Result<(), String> {
     let header = record::header(bytes);
     let id = EntryId { term: header.term, index: header.index };
-    let ours = waiters.take(id, askers);
+    let waited = waiters.take(id, askers);
+    let ours = waited != Waited::ForAnother;
     let payload = record::requests(bytes);
     let mut position = 0_usize;
     machine
@@ -186,5 +208,7 @@ fn apply_record(
             replies.lost(asker, id);
         }
     }
+    let proposed_us = if let Waited::ForThis { proposed_us } = waited { Some(proposed_us) } else { None };
+    replies.entry_applied(proposed_us);
     Ok(())
 }

@@ -9,15 +9,18 @@
 pub(crate) mod apply;
 pub(crate) mod digests;
 pub(crate) mod membership;
+pub(crate) mod metrics;
 pub(crate) mod ordering;
 pub(crate) mod proposals;
 pub(crate) mod questions;
+pub(crate) mod ranges;
 pub(crate) mod reads;
 pub(crate) mod replicate;
 pub(crate) mod snapshots;
 pub(crate) mod status;
 pub(crate) mod transfer;
 pub(crate) mod waiters;
+pub(crate) mod watches;
 
 use std::collections::VecDeque;
 
@@ -30,17 +33,22 @@ use ringraft_wal::{Disk, Durable, ReadTicket, record};
 
 use self::digests::Digests;
 use self::membership::Drive;
+use self::metrics::Seen;
 use self::ordering::Input;
 use self::proposals::{Proposal, Proposals};
 use self::questions::Questions;
+use self::ranges::Ranges;
 use self::reads::Reads;
 use self::replicate::Follower;
 use self::snapshots::Snapshots;
 use self::transfer::PendingTransfer;
 use self::waiters::Waiters;
+use self::watches::Watches;
 use crate::limits::Limits;
+use crate::metrics::record::{Rejection, Tally};
 use crate::shard::clients::Asker;
 use crate::shard::io::{Fatal, Io};
+use crate::shard::live::LiveSettings;
 use crate::shard::restore::ConsensusSettings;
 use crate::state_machine::StateMachine;
 
@@ -65,6 +73,10 @@ pub(crate) struct Group {
     waiters: Waiters,
     reads: Reads,
     questions: Questions,
+    ranges: Ranges,
+    watches: Watches,
+    /// Bytes of the latest changes that are kept for them; 0: none are.
+    recent_bytes: usize,
     after_flush: VecDeque<AfterFlush>,
     /// The WAL batch of this group's newest record.
     flush_mark: u64,
@@ -80,8 +92,8 @@ pub(crate) struct Group {
     drive: Drive,
     /// What the WAL reports of batches before this one is of an earlier replica.
     first_sequence: u64,
-    /// Elections seen since start.
-    elections: u64,
+    seen: Seen,
+    tally: Tally,
     /// Transfers this leader tried by itself.
     attempts: usize,
     pending_transfer: Option<PendingTransfer>,
@@ -98,6 +110,12 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    /// Takes settings that change while it runs.
+    pub(crate) fn take_live(&mut self, live: &LiveSettings) {
+        self.catch_up_bytes = live.catch_up_bytes;
+        self.snapshots.set_settings(live.snapshots);
+    }
+
     /// A replica whose core and state machine were restored to the same log.
     pub(crate) fn new(
         (id, incarnation): (GroupId, u64),
@@ -118,6 +136,9 @@ impl Group {
             waiters: Waiters::default(),
             reads: Reads::default(),
             questions: Questions::new(incarnation),
+            ranges: Ranges::default(),
+            watches: Watches::default(),
+            recent_bytes: 0,
             after_flush: VecDeque::new(),
             flush_mark: 0,
             followers: Vec::new(),
@@ -129,7 +150,8 @@ impl Group {
             catch_up_bytes: consensus.catch_up_bytes,
             drive: Drive::default(),
             first_sequence: 0,
-            elections: 0,
+            seen: Seen::default(),
+            tally: Tally::default(),
             attempts: 0,
             pending_transfer: None,
             refused_full: false,
@@ -140,6 +162,12 @@ impl Group {
             askers: Vec::new(),
             settled: false,
         }
+    }
+
+    /// Keeps so many bytes of the latest changes from now on, for those who watch.
+    pub(crate) fn keep_recent(&mut self, bytes_max: usize) {
+        self.recent_bytes = bytes_max;
+        self.machine.keep_recent(bytes_max);
     }
 
     pub(crate) fn id(&self) -> GroupId {
@@ -191,7 +219,7 @@ impl Group {
 
     /// Requests and reads that wait here.
     pub(crate) fn waiting(&self) -> usize {
-        self.proposals.len() + self.waiters.len() + self.reads.len() + self.questions.len()
+        self.proposals.len() + self.waiters.len() + self.reads.len() + self.questions.len() + self.ranges.len()
     }
 
     /// One tick of the core's logical clock.
@@ -209,6 +237,7 @@ impl Group {
         }
         self.tick_snapshots(io);
         self.advance(Input::Nothing, io);
+        self.tick_watches(io);
         self.tick_membership(io);
         self.settled = self.has_nothing_under_way(io);
     }
@@ -232,6 +261,7 @@ impl Group {
             && self.drive.is_at_rest()
             && self.are_snapshots_at_rest(io)
             && self.serving
+            && !self.watches.are_behind()
             && !self.has_work()
     }
 
@@ -264,6 +294,8 @@ impl Group {
         self.has_proposals()
             || self.reads.len() > 0
             || self.questions.want_turn()
+            || self.ranges.len() > 0
+            || self.watches.want_turn(self.machine.last_applied())
             || (self.machine.last_applied() < self.core.commit_index() && self.applying.is_none())
             || self.snapshots.want_turn()
     }
@@ -463,16 +495,20 @@ impl Group {
     pub(crate) fn close<D: Disk>(&mut self, io: &mut Io<D>) -> Vec<u64> {
         self.lose_leadership(io);
         self.abandon_transfer(io);
+        self.close_ranges(io);
+        self.end_watches("this node gives up its replica of the group; ask another", io);
         self.close_snapshots(io)
     }
 
-    fn reply_not_leader<D: Disk>(&self, asker: Asker, io: &mut Io<D>) {
+    fn reply_not_leader<D: Disk>(&mut self, asker: Asker, io: &mut Io<D>) {
+        self.reject(Rejection::NotLeader, io);
         let leader = self.core.leader().map(|node| node.0);
         let outcome = wire::OutcomeRef::NotLeader { group: self.id.0, leader };
         io.reply(asker, self.position(), outcome);
     }
 
-    fn reply_not_ready<D: Disk>(&self, asker: Asker, io: &mut Io<D>) {
+    fn reply_not_ready<D: Disk>(&mut self, asker: Asker, io: &mut Io<D>) {
+        self.reject(Rejection::NotReady, io);
         let message = format!("group {} has not applied what was committed before its start; ask again", self.id);
         io.reply(asker, self.position(), wire::OutcomeRef::Unavailable { message: &message });
     }

@@ -73,6 +73,7 @@ impl Group {
         self.release_after_flush(io);
 
         // Apply and reply.
+        self.count_commits(ready.commit_index, io);
         self.apply_committed(io);
         for read in ready.reads.drain(..) {
             self.reads.confirm(read.context, read.index);
@@ -83,7 +84,8 @@ impl Group {
             self.fail_reads(io);
         }
         self.serve_questions(io);
-        if let Some((role, _, _)) = ready.role {
+        if let Some((role, leader, term)) = ready.role {
+            self.count_role(role, leader, term, io);
             self.fail_questions(io); // the leader may be another
             self.on_role(role, io);
         }
@@ -128,6 +130,7 @@ impl Group {
                 Ok(accepted) => self.flush_mark = accepted.sequence,
                 Err(error) => return io.fail(Fatal::Wal(error.to_string())),
             }
+            self.count_entry(io);
             offset += length;
         }
     }
@@ -156,7 +159,10 @@ impl Group {
         if let Err(error) = begun {
             return io.fail(Fatal::Wal(error.to_string()));
         }
-        self.waiters.open(id);
+        if let Some(arrived_us) = self.proposals.oldest_us().filter(|_| next.count > 0) {
+            io.metrics.proposed(next.count, arrived_us, io.now_us);
+        }
+        self.waiters.open(id, io.now_us);
         for proposal in self.proposals.drain(next.count) {
             let bytes = proposal.bytes();
             io.wal.put(&request_prefix(bytes.len()));
@@ -168,6 +174,7 @@ impl Group {
             Ok(accepted) => self.flush_mark = accepted.sequence,
             Err(error) => io.fail(Fatal::Wal(error.to_string())),
         }
+        self.count_entry(io);
         io.counters.entries_proposed += 1;
         io.counters.requests_proposed += next.count as u64;
     }
@@ -206,8 +213,7 @@ impl Group {
                 (self.attempts, self.full_pause_ticks) = (0, 0);
                 self.drive.reset();
             }
-            Role::Candidate => self.elections += 1,
-            Role::Follower | Role::PreCandidate => {}
+            Role::Follower | Role::PreCandidate | Role::Candidate => {}
         }
         if role != Role::Leader {
             self.lose_leadership(io);

@@ -19,13 +19,15 @@ pub(crate) struct Proposal {
     start: u32,
     length: u32,
     pub(crate) asker: Asker,
+    /// When it came in.
+    arrived_us: u64,
 }
 
 impl Proposal {
     /// A request lying at `start..start + length` of the filled part of `buffer`.
-    pub(crate) fn new(buffer: Rc<ReceiveBuffer>, start: usize, length: usize, asker: Asker) -> Self {
+    pub(crate) fn new(buffer: Rc<ReceiveBuffer>, start: usize, length: usize, asker: Asker, arrived_us: u64) -> Self {
         debug_assert!(start + length <= buffer.filled().len());
-        Self { buffer, start: start as u32, length: length as u32, asker }
+        Self { buffer, start: start as u32, length: length as u32, asker, arrived_us }
     }
 
     /// The request's archive.
@@ -60,6 +62,11 @@ impl Proposals {
         self.queue.len()
     }
 
+    /// When the oldest one came in.
+    pub(crate) fn oldest_us(&self) -> Option<u64> {
+        self.queue.front().map(|proposal| proposal.arrived_us)
+    }
+
     /// What the next entry takes: at least one request, then as many as fit in `entry_bytes_max` of payload.
     pub(crate) fn next_entry(&self, entry_bytes_max: usize) -> NextEntry {
         let mut next = NextEntry { count: 0, payload_bytes: 0 };
@@ -90,7 +97,7 @@ mod tests {
         let asker = Asker { connection: ConnectionId { slot: 0, generation: 0 }, correlation: 0 };
         let mut buffer = ReceiveBuffer::new();
         buffer.extend(&vec![7; length]);
-        Proposal::new(Rc::new(buffer), 0, length, asker)
+        Proposal::new(Rc::new(buffer), 0, length, asker, length as u64)
     }
 
     #[test]
@@ -100,7 +107,9 @@ mod tests {
             proposals.push(proposal(length));
         }
         assert_eq!(proposals.next_entry(100), NextEntry { count: 1, payload_bytes: 1004 });
+        assert_eq!(proposals.oldest_us(), Some(1000));
         assert_eq!(proposals.drain(1).count(), 1);
+        assert_eq!(proposals.oldest_us(), Some(10));
         assert_eq!(proposals.next_entry(28), NextEntry { count: 2, payload_bytes: 28 });
         assert_eq!(proposals.next_entry(27), NextEntry { count: 1, payload_bytes: 14 });
         assert_eq!(proposals.len(), 3);

@@ -23,6 +23,7 @@ use ringraft_wal::Disk;
 use super::Group;
 use super::ordering::Input;
 use super::reads::Reads;
+use crate::metrics::record::Rejection;
 use crate::shard::clients::Asker;
 use crate::shard::io::Io;
 
@@ -246,7 +247,8 @@ impl Group {
         }
     }
 
-    fn reply_cannot_ask<D: Disk>(&self, asker: Asker, io: &mut Io<D>) {
+    fn reply_cannot_ask<D: Disk>(&mut self, asker: Asker, io: &mut Io<D>) {
+        self.reject(Rejection::NotReady, io);
         let message = format!(
             "this replica of group {} cannot tell how current it is: it reaches no leader, or the leader changed; ask \
              again or ask another",

@@ -116,7 +116,7 @@ impl Group {
             sessions: self.machine.session_count() as u64,
             state_hash: format!("{:016x}", self.machine.digest().hash),
             waiting: self.waiting(),
-            elections: self.elections,
+            elections: self.tally.elections,
             voters: numbers(membership.voters()),
             outgoing: numbers(membership.outgoing()),
             learners: numbers(membership.learners()),

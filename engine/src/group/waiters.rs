@@ -16,6 +16,22 @@ use crate::shard::clients::Asker;
 struct EntryWaiters {
     id: EntryId,
     count: u32,
+    /// When it was proposed.
+    proposed_us: u64,
+}
+
+/// Whom an applied entry had waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// Nobody here waits for this index.
+    Nobody,
+    /// This very entry was waited for; it was proposed at this time.
+    ForThis {
+        /// When.
+        proposed_us: u64,
+    },
+    /// Another entry took its index: those who waited have lost theirs.
+    ForAnother,
 }
 
 /// The waiting requests of one group, oldest entry first.
@@ -27,9 +43,9 @@ pub(crate) struct Waiters {
 
 impl Waiters {
     /// Adds an entry just proposed; its askers follow by [`Waiters::push`].
-    pub(crate) fn open(&mut self, id: EntryId) {
+    pub(crate) fn open(&mut self, id: EntryId, proposed_us: u64) {
         debug_assert!(self.entries.back().is_none_or(|last| last.id.index < id.index));
-        self.entries.push_back(EntryWaiters { id, count: 0 });
+        self.entries.push_back(EntryWaiters { id, count: 0, proposed_us });
     }
 
     /// Adds the next request of the entry opened last.
@@ -41,17 +57,20 @@ impl Waiters {
     }
 
     /// Takes the askers of the entry applied now, in order of position, into `out`.
-    /// Returns whether they wait for this very entry: `false` means another entry took its index and theirs is lost.
-    pub(crate) fn take(&mut self, applied: EntryId, out: &mut Vec<Asker>) -> bool {
+    pub(crate) fn take(&mut self, applied: EntryId, out: &mut Vec<Asker>) -> Waited {
         out.clear();
-        let Some(first) = self.entries.front() else { return true };
+        let Some(first) = self.entries.front() else { return Waited::Nobody };
         if first.id.index != applied.index {
-            return true;
+            return Waited::Nobody;
         }
-        let (id, count) = (first.id, first.count as usize);
+        let &EntryWaiters { id, count, proposed_us } = first;
         self.entries.pop_front();
-        out.extend(self.requests.drain(..count));
-        id == applied || is_active(Mutant::ReplyByIndexAlone)
+        out.extend(self.requests.drain(..count as usize));
+        if id == applied || is_active(Mutant::ReplyByIndexAlone) {
+            Waited::ForThis { proposed_us }
+        } else {
+            Waited::ForAnother
+        }
     }
 
     /// Takes every asker: leadership is lost and nobody here learns the outcome.
@@ -86,17 +105,18 @@ mod tests {
     fn askers_leave_with_their_entry_in_order() {
         let mut waiters = Waiters::default();
         let mut out = Vec::new();
-        waiters.open(EntryId { term: 1, index: 5 });
+        waiters.open(EntryId { term: 1, index: 5 }, 70);
         waiters.push(asker(1));
         waiters.push(asker(2));
-        waiters.open(EntryId { term: 1, index: 6 });
+        waiters.open(EntryId { term: 1, index: 6 }, 80);
         waiters.push(asker(3));
-        assert!(waiters.take(EntryId { term: 1, index: 4 }, &mut out));
+        assert_eq!(waiters.take(EntryId { term: 1, index: 4 }, &mut out), Waited::Nobody);
         assert!(out.is_empty(), "nobody waits for index 4");
-        assert!(waiters.take(EntryId { term: 1, index: 5 }, &mut out));
+        assert_eq!(waiters.take(EntryId { term: 1, index: 5 }, &mut out), Waited::ForThis { proposed_us: 70 });
         assert_eq!(out.iter().map(|asker| asker.correlation).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(waiters.first_index(), Some(6));
-        assert!(!waiters.take(EntryId { term: 2, index: 6 }, &mut out), "another term took the index");
+        let replaced = EntryId { term: 2, index: 6 };
+        assert_eq!(waiters.take(replaced, &mut out), Waited::ForAnother, "another term took the index");
         assert_eq!(out[0].correlation, 3);
         assert_eq!(waiters.len(), 0);
     }

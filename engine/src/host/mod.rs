@@ -15,7 +15,9 @@ mod clock;
 mod executor;
 mod keeper;
 mod load;
+mod observer;
 mod peer;
+pub mod reload;
 mod signal;
 mod start;
 pub mod watchdog;
@@ -29,12 +31,15 @@ use glommio::{LocalExecutorBuilder, Placement};
 use ringraft_raft::Membership;
 use tracing::{error, info};
 
+use self::reload::{Reload, Reloader};
 use crate::config::ValidNodeConfig;
 use crate::exit;
 use crate::identity::Identity;
 use crate::shard::board::NodeBoard;
 use crate::shard::io::Fatal;
 use crate::topology::Topology;
+
+pub use self::observer::Observer;
 
 /// Why a node ended other than by a graceful stop.
 #[derive(Debug, thiserror::Error)]
@@ -127,27 +132,35 @@ pub fn executor_builder(name: &str, cpu: Option<usize>, spin_before_park: Durati
         .io_memory(1 << 20)
 }
 
-/// Runs a node until it is told to stop by SIGTERM or SIGINT.
+/// Runs a node until it is told to stop by SIGTERM or SIGINT; `reload` is used at SIGHUP and when an
+/// operator asks, `observer` shows the node to other threads.
 ///
 /// # Errors
 /// Whatever keeps the node from starting or going on; [`HostError::exit_code`] is meant for the process.
-pub fn run(config: ValidNodeConfig) -> Result<(), HostError> {
+pub fn run(config: ValidNodeConfig, reload: Reload, observer: &Observer) -> Result<(), HostError> {
     let identity = Identity::open(&config)?;
-    run_as(config, identity)
+    run_as(config, identity, reload, observer)
 }
 
 /// The same over a data directory that is open already, as [`Identity::join`] leaves it.
 ///
 /// # Errors
 /// See [`run`].
-pub fn run_as(config: ValidNodeConfig, identity: Identity) -> Result<(), HostError> {
+pub fn run_as(
+    config: ValidNodeConfig,
+    identity: Identity,
+    reload: Reload,
+    observer: &Observer,
+) -> Result<(), HostError> {
     end_on_panic();
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))
             .map_err(|error| HostError::Setup { what: "a signal handler", reason: error.to_string() })?;
     }
+    let reloader = Reloader::new(reload, config.clone())?;
     let node = Arc::new(NodeContext::new(&config, &identity, Arc::clone(&stop))?);
+    observer.attach(&node);
     let config = Arc::new(config);
     let counters: Vec<watchdog::TurnCounter> = (0..config.shards).map(|_| Arc::new(AtomicU64::new(0))).collect();
     let executors: Vec<_> = (0..config.shards)
@@ -159,7 +172,7 @@ pub fn run_as(config: ValidNodeConfig, identity: Identity) -> Result<(), HostErr
     let done = Arc::new(AtomicBool::new(false));
     watchdog::start(counters, Duration::from_millis(config.watchdog_ms), Arc::clone(&done), hang)
         .map_err(|error| HostError::Setup { what: "the watchdog", reason: error.to_string() })?;
-    keeper::start(Arc::clone(&node), Arc::clone(&done))
+    keeper::start(Arc::clone(&node), Arc::clone(&done), reloader)
         .map_err(|error| HostError::Setup { what: "the keeper of the topology", reason: error.to_string() })?;
     let result = join_all(executors);
     done.store(true, Ordering::Relaxed);
@@ -211,7 +224,7 @@ impl NodeContext {
             initial,
             shared: Arc::new(identity.shared()),
             config_digest: identity.cluster_digest(),
-            board: Mutex::new(NodeBoard::new(Arc::new(topology))),
+            board: Mutex::new(NodeBoard::new(Arc::new(topology)).with_services(config.services())),
             stop,
             removed: AtomicBool::new(false),
         })

@@ -184,6 +184,7 @@ fn restore(
         report_ticks: config.ticks(REPORT_MS),
         leader_priority: config.leader_priority,
         snapshots: config.snapshots(),
+        watches: config.watches(),
         incarnation: clock::incarnation(),
         first_election_ticks: FIRST_ELECTION_TICKS,
     };

@@ -24,6 +24,7 @@ use super::io::Io;
 use super::{Shard, ShardSettings};
 use crate::group::Group;
 use crate::group::proposals::Proposal;
+use crate::metrics::record::Rejection;
 use crate::topology::Topology;
 
 /// How long a client should wait after `Overloaded`, in microseconds.
@@ -36,6 +37,7 @@ impl<D: Disk> Shard<D> {
         if let Err(outcome) = self.admit(asker, buffer, parsed) {
             let position = Position { group: 0, index: 0, position: u32::MAX };
             self.io.counters.replies += 1;
+            self.note_rejected(parsed, &outcome);
             Reply { position, outcome }.append_frame(self.io.clients.outgoing(connection), asker.correlation);
         }
     }
@@ -58,7 +60,9 @@ impl<D: Disk> Shard<D> {
         if self.stopping {
             return Err(stopping_outcome(&self.settings, replica));
         }
-        if replica.waiting() >= self.settings.waiting_max && !is_active(Mutant::QueueUnbounded) {
+        let waiting = replica.waiting();
+        self.io.metrics.waiting.observe(waiting as u64 + 1);
+        if waiting >= self.settings.waiting_max && !is_active(Mutant::QueueUnbounded) {
             self.io.counters.overloaded += 1;
             return Err(Outcome::Overloaded { retry_after_us: RETRY_AFTER_US });
         }
@@ -79,10 +83,22 @@ impl<D: Disk> Shard<D> {
                     return Err(Outcome::NotLeader { group: group.0, leader });
                 }
                 let start = parsed.head.as_ptr().addr() - buffer.filled().as_ptr().addr();
-                replica.request(Proposal::new(Rc::clone(buffer), start, parsed.head.len(), asker));
+                let arrived_us = self.io.now_us;
+                replica.request(Proposal::new(Rc::clone(buffer), start, parsed.head.len(), asker, arrived_us));
             }
         }
         Ok(())
+    }
+
+    /// Counts what was not taken, also for the group it was for if this shard has a replica of it.
+    fn note_rejected(&mut self, parsed: &Frame<'_>, outcome: &Outcome) {
+        let Some(reason) = Rejection::of_admission(outcome) else { return };
+        self.io.metrics.tally.reject(reason);
+        let request = wire::view_request(parsed.head).ok();
+        let group = request.and_then(|request| wire::group_of_request(request, self.settings.groups).ok());
+        if let Some(replica) = group.and_then(|group| self.groups.get_mut(GroupId(group))) {
+            replica.note_rejected(reason);
+        }
     }
 
     /// Takes what an operator asks for.
@@ -101,6 +117,7 @@ impl<D: Disk> Shard<D> {
                 let reply = self.topology_reply();
                 self.io.reply_admin(asker, &reply);
             }
+            AdminRequest::Reload => self.ask_reload(asker),
             AdminRequest::AddNode { node, addresses, instance } => {
                 self.change_nodes(Change::Add { node: NodeId(node), addresses, instance }, asker);
             }

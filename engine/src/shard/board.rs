@@ -1,4 +1,4 @@
-//! What the shards of one node share: the topology, the groups each leads, what was heard of other nodes, wishes.
+//! What the shards of one node share: the topology, the groups each leads, what was heard of other nodes, wishes, metrics.
 //!
 //! Off the data path: every shard comes by after its tick.
 //!
@@ -6,6 +6,7 @@
 //!   shard 0 ── topology (from group 0), what other nodes report ──> board ──> every shard
 //!   every shard ── groups it leads, requests ──> board ──> shard 0, which tells the other nodes
 //!   shard 0 ── wishes for transfers ──> board ──> the shard of the group
+//!   every shard ── its metrics, once a second ──> board ──> whoever asks for them
 //! ```
 //! Invariants: it is bounded by the groups and nodes there are; the topology on it never gets older; losing it loses
 //! nothing that is not told again.
@@ -18,6 +19,8 @@ use ringraft_net::slots;
 use ringraft_raft::{GroupId, NodeId};
 
 use super::inspect::MembershipView;
+use super::live::Reloading;
+use crate::metrics::ShardSample;
 use crate::topology::{GroupReport, Topology};
 
 /// Wishes that may wait for one shard.
@@ -51,6 +54,15 @@ impl LedGroup {
     }
 }
 
+/// Where else a node can be reached, besides its shards; empty: nowhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Services {
+    /// Its HTTP.
+    pub http: String,
+    /// Its gRPC.
+    pub grpc: String,
+}
+
 /// The newest that is known of each group, by group.
 pub type KnownGroups = BTreeMap<u32, LedGroup>;
 
@@ -60,6 +72,7 @@ struct Place {
     led: Vec<LedGroup>,
     requests: u64,
     wishes: Vec<(GroupId, NodeId)>,
+    sample: Option<Arc<ShardSample>>,
 }
 
 /// What the shards of a node share.
@@ -68,6 +81,8 @@ pub struct NodeBoard {
     topology: Arc<Topology>,
     known: Arc<KnownGroups>,
     places: Vec<Place>,
+    services: Arc<Services>,
+    pub(super) reloading: Reloading,
 }
 
 impl NodeBoard {
@@ -75,7 +90,19 @@ impl NodeBoard {
     #[must_use]
     pub fn new(topology: Arc<Topology>) -> Self {
         let places = vec![Place::default(); usize::from(topology.shards())];
-        Self { topology, known: Arc::default(), places }
+        Self { topology, known: Arc::default(), places, services: Arc::default(), reloading: Reloading::default() }
+    }
+
+    /// The same for a node that serves more than its shards do: other nodes are told.
+    #[must_use]
+    pub fn with_services(mut self, services: Services) -> Self {
+        self.services = Arc::new(services);
+        self
+    }
+
+    /// What this node serves besides its shards.
+    pub(super) fn services(&self) -> &Arc<Services> {
+        &self.services
     }
 
     /// The newest topology that a shard of this node knows.
@@ -106,6 +133,19 @@ impl NodeBoard {
         if let Some(place) = self.places.get_mut(usize::from(shard)) {
             (place.led, place.requests) = (led, requests);
         }
+    }
+
+    /// A shard shows its metrics.
+    pub(super) fn publish_sample(&mut self, shard: u16, sample: ShardSample) {
+        if let Some(place) = self.places.get_mut(usize::from(shard)) {
+            place.sample = Some(Arc::new(sample));
+        }
+    }
+
+    /// What each shard showed last, in their order; a shard that has not begun is left out.
+    #[must_use]
+    pub fn samples(&self) -> Vec<Arc<ShardSample>> {
+        self.places.iter().filter_map(|place| place.sample.clone()).collect()
     }
 
     /// The groups that this node leads.

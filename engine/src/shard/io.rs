@@ -10,6 +10,7 @@ use ringraft_wal::{Disk, Wal};
 use super::clients::{Asker, Clients};
 use super::peers::Peers;
 use crate::group::snapshots::Budget;
+use crate::metrics::record::{Recorder, Rejection, Tally};
 use crate::state_machine::Applied;
 
 /// Why this node must stop at once.
@@ -124,6 +125,7 @@ pub(crate) struct Io<D: Disk> {
     pub(crate) clients: Clients,
     pub(crate) peers: Peers,
     pub(crate) counters: Counters,
+    pub(crate) metrics: Recorder,
     pub(crate) snapshots: Budget,
     pub(crate) fatal: Option<Fatal>,
     /// The host's clock, when it showed it last; 0: it has none.
@@ -164,7 +166,11 @@ impl<D: Disk> Io<D> {
 pub(crate) struct Replies<'a> {
     pub(crate) clients: &'a mut Clients,
     pub(crate) counters: &'a mut Counters,
+    pub(crate) metrics: &'a mut Recorder,
+    /// Of the group.
+    pub(crate) tally: &'a mut Tally,
     pub(crate) group: GroupId,
+    pub(crate) now_us: u64,
 }
 
 impl Replies<'_> {
@@ -175,9 +181,20 @@ impl Replies<'_> {
         wire::ReplyRef { position, outcome }.append_frame(out, asker.correlation);
     }
 
+    /// An entry was applied; `proposed_us`: when it was proposed, if this replica did and still leads.
+    pub(crate) fn entry_applied(&mut self, proposed_us: Option<u64>) {
+        self.tally.applied += 1;
+        self.metrics.tally.applied += 1;
+        if let Some(proposed_us) = proposed_us {
+            self.metrics.latencies.commit.record(self.now_us.saturating_sub(proposed_us));
+        }
+    }
+
     /// Answers a request whose entry was replaced by another leader's: it certainly did not happen.
     pub(crate) fn lost(&mut self, asker: Asker, replaced_by: EntryId) {
         self.counters.replies += 1;
+        self.tally.reject(Rejection::Replaced);
+        self.metrics.tally.reject(Rejection::Replaced);
         let position = wire::Position { group: self.group.0, index: replaced_by.index, position: u32::MAX };
         let outcome = wire::OutcomeRef::NotLeader { group: self.group.0, leader: None };
         wire::ReplyRef { position, outcome }.append_frame(self.clients.outgoing(asker.connection), asker.correlation);

@@ -14,10 +14,13 @@ mod groups;
 mod heartbeats;
 pub mod inspect;
 pub mod io;
+pub mod live;
+mod metrics;
 pub mod peers;
 pub mod replicas;
 pub mod restore;
 pub mod status;
+mod watches;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,6 +37,7 @@ use self::clients::{Asker, Clients, ConnectionId};
 use self::control::Control;
 use self::groups::Groups;
 use self::io::{Counters, Fatal, Io};
+use self::live::Reloads;
 use self::peers::Peers;
 use self::replicas::Dropped;
 use self::restore::ConsensusSettings;
@@ -41,11 +45,13 @@ use crate::convert;
 use crate::group::snapshots::Budget;
 use crate::group::{Append, Group};
 use crate::limits::Limits as StateLimits;
+use crate::metrics::record::Recorder;
 use crate::topology::Topology;
 
 pub use crate::group::membership::encode::ConfigurationError;
 pub use crate::group::membership::plan::{TARGET_NODES_MAX, Target, TargetError};
 pub use crate::group::snapshots::SnapshotSettings;
+pub use watches::WatchSettings;
 
 /// What a shard needs to know besides its groups.
 #[derive(Clone, Debug)]
@@ -86,6 +92,8 @@ pub struct ShardSettings {
     pub leader_priority: u32,
     /// When snapshots are taken, and how fast they move.
     pub snapshots: SnapshotSettings,
+    /// How many may watch, and how far back.
+    pub watches: WatchSettings,
     /// Names this run of the node's process: no two runs of a node have the same.
     pub incarnation: u64,
     /// Ticks after which the preferred node of a brand-new group starts the first election.
@@ -98,6 +106,7 @@ pub struct Shard<D: Disk> {
     groups: Groups,
     dropped: Vec<Dropped>,
     control: Control,
+    reloads: Reloads,
     consensus: ConsensusSettings,
     state_limits: StateLimits,
     io: Io<D>,
@@ -121,7 +130,7 @@ impl<D: Disk> Shard<D> {
         wal: Wal<D>,
         disk: D,
     ) -> Self {
-        let clients = Clients::new(settings.connections_max, settings.reply_bytes_max);
+        let clients = Clients::new(settings.connections_max, settings.reply_bytes_max, settings.watches.watches_max);
         let others = settings.topology.nodes().iter().map(|node| node.id).filter(|node| *node != settings.node);
         let peers = Peers::new(others, settings.peer_queue_bytes_max);
         let counters = Counters::default();
@@ -130,6 +139,7 @@ impl<D: Disk> Shard<D> {
             groups,
             dropped: Vec::new(),
             control: Control::default(),
+            reloads: Reloads::default(),
             consensus,
             state_limits,
             io: Io {
@@ -138,6 +148,7 @@ impl<D: Disk> Shard<D> {
                 clients,
                 peers,
                 counters,
+                metrics: Recorder::default(),
                 snapshots: Budget::default(),
                 fatal: None,
                 now_us: 0,
@@ -308,6 +319,15 @@ impl<D: Disk> Shard<D> {
                 self.administrate(Asker { connection, correlation: parsed.correlation }, request);
                 Ok(())
             }
+            FrameKind::Watch => {
+                let request = wire::view_watch_request(parsed.head).map_err(|error| error.to_string())?;
+                self.watch(Asker { connection, correlation: parsed.correlation }, request);
+                Ok(())
+            }
+            FrameKind::Unwatch => {
+                self.unwatch(Asker { connection, correlation: parsed.correlation });
+                Ok(())
+            }
             FrameKind::Goodbye => Err(String::from("the client said goodbye")),
             other => Err(format!("a client may not send a frame of kind {other:?}")),
         }
@@ -441,6 +461,7 @@ impl<D: Disk> Shard<D> {
         if !durables.is_empty() {
             self.flush_progress_tick = self.ticks;
         }
+        self.io.metrics.durable(self.io.wal.durable_sequence(), self.io.now_us);
         for durable in &durables {
             if let Some(group) = self.groups.get_mut(GroupId(durable.group)) {
                 group.on_durable(durable, &mut self.io);
@@ -478,12 +499,12 @@ impl<D: Disk> Shard<D> {
             group.confirm_reads(io);
             group.ask_leader(io);
             group.continue_apply(io);
+            group.continue_ranges(io);
+            group.tell_watchers(io);
             group.continue_snapshots(io);
         });
         self.io.peers.end_turn();
-        if let Err(error) = self.io.wal.submit(&mut self.io.disk) {
-            self.io.fail(Fatal::Wal(error.to_string()));
-        }
+        self.submit();
         self.reclaim_buffers();
     }
 
@@ -510,7 +531,10 @@ impl<D: Disk> Shard<D> {
     /// Refuses new requests from now on and hands leadership over.
     pub fn begin_stop(&mut self) {
         if !std::mem::replace(&mut self.stopping, true) {
-            self.groups.for_each(|group| group.hand_over(&mut self.io));
+            self.groups.for_each(|group| {
+                group.hand_over(&mut self.io);
+                group.end_watches("this node is stopping; ask another", &mut self.io);
+            });
         }
     }
 

@@ -155,7 +155,9 @@ pub(super) fn make_group(
     if hard_state.current_term > 0 {
         core.restarted();
     }
-    Ok(Group::new((group, settings.incarnation), core, machine, limits, snapshots, consensus))
+    let mut group = Group::new((group, settings.incarnation), core, machine, limits, snapshots, consensus);
+    group.keep_recent(settings.watches.bytes_of_group(settings.groups, settings.shards));
+    Ok(group)
 }
 
 /// The members at the very beginning of a log: those of the brand-new group, unless this replica was made later.

@@ -5,7 +5,7 @@
 use ringraft_wal::Disk;
 
 use super::Shard;
-use super::control::NodeStatus;
+use super::control::{ElsewhereStatus, NodeStatus};
 use super::io::Counters;
 pub use crate::group::status::{FollowerStatus, GroupStatus};
 
@@ -26,6 +26,12 @@ pub struct ShardStatus {
     pub topology_epoch: u64,
     /// What shard 0 knows of the other nodes; empty in other shards.
     pub nodes: Vec<NodeStatus>,
+    /// Groups of this shard without a replica here, as far as their leaders told.
+    pub elsewhere: Vec<ElsewhereStatus>,
+    /// Where this node's HTTP is; empty: nowhere.
+    pub http_address: String,
+    /// Where its gRPC is; empty: nowhere.
+    pub grpc_address: String,
     /// Peers whose link stands.
     pub peers_connected: Vec<u64>,
     /// Open client connections.
@@ -63,7 +69,6 @@ impl<D: Disk> Shard<D> {
     /// The state of this shard.
     #[must_use]
     pub fn status(&self) -> ShardStatus {
-        let (wal, stats) = (&self.io.wal, self.io.wal.stats());
         ShardStatus {
             node: self.settings.node.0,
             shard: self.settings.shard,
@@ -72,6 +77,9 @@ impl<D: Disk> Shard<D> {
             peer_messages_dropped: self.io.peers.dropped(),
             topology_epoch: self.settings.topology.epoch(),
             nodes: self.node_statuses(),
+            elsewhere: self.elsewhere(),
+            http_address: self.services().http.clone(),
+            grpc_address: self.services().grpc.clone(),
             peers_connected: self
                 .io
                 .peers
@@ -81,17 +89,22 @@ impl<D: Disk> Shard<D> {
                 .collect(),
             clients: self.io.clients.open_count(),
             disk_stalled: self.stalled,
-            wal: WalStatus {
-                durable_sequence: wal.durable_sequence(),
-                flushes: stats.flushes,
-                bytes_written: stats.bytes_written,
-                record_bytes: stats.record_bytes,
-                segments: stats.segments as u64,
-                pool_free: stats.pool_free as u64,
-                full: stats.disk_full,
-                pool_empty: stats.pool_empty,
-                buffers_allocated: stats.buffers_allocated,
-            },
+            wal: self.wal_status(),
+        }
+    }
+
+    pub(super) fn wal_status(&self) -> WalStatus {
+        let (wal, stats) = (&self.io.wal, self.io.wal.stats());
+        WalStatus {
+            durable_sequence: wal.durable_sequence(),
+            flushes: stats.flushes,
+            bytes_written: stats.bytes_written,
+            record_bytes: stats.record_bytes,
+            segments: stats.segments as u64,
+            pool_free: stats.pool_free as u64,
+            full: stats.disk_full,
+            pool_empty: stats.pool_empty,
+            buffers_allocated: stats.buffers_allocated,
         }
     }
 

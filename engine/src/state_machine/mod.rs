@@ -16,6 +16,7 @@
 mod copying;
 mod digest;
 mod load;
+mod recent;
 mod records;
 mod session;
 mod snapshot;
@@ -23,16 +24,18 @@ mod store;
 mod transaction;
 
 use ringraft_net::limits::Limits as WireLimits;
+use ringraft_net::wire::items::ItemRef;
 use ringraft_net::wire::{self, ArchivedRequest, OperationRef, OperationResultRef, OutcomeRef, Position, RequestClass};
 use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{EntryId, GroupId, Index, Term};
 
 pub use self::digest::StateDigest;
 pub use self::load::{LoadError, LoadProblem, StateLoader};
+pub(crate) use self::recent::{Cursor, Recent};
 pub use self::records::RecordError;
 use self::session::{Begun, Place, Sessions};
 pub use self::snapshot::{SnapshotHead, SnapshotRuns};
-use self::store::Store;
+use self::store::{Listing, Store};
 use crate::limits::Limits;
 use crate::payload::{self, PayloadError};
 
@@ -81,6 +84,8 @@ pub struct StateMachine {
     last_applied: EntryId,
     store: Store,
     sessions: Sessions,
+    /// `None`: nobody can watch.
+    recent: Option<Box<Recent>>,
 }
 
 impl StateMachine {
@@ -94,7 +99,18 @@ impl StateMachine {
             last_applied: EntryId::ZERO,
             store: Store::new(),
             sessions: Sessions::new(&limits),
+            recent: None,
         }
+    }
+
+    /// Keeps the latest changes from now on, in about `bytes_max` of memory.
+    pub fn keep_recent(&mut self, bytes_max: usize) {
+        self.recent = Some(Box::new(Recent::new(bytes_max, self.last_applied.index + 1)));
+    }
+
+    /// The latest changes, when they are kept.
+    pub(crate) fn recent(&self) -> Option<&Recent> {
+        self.recent.as_deref()
     }
 
     /// Index of the last applied entry.
@@ -170,6 +186,9 @@ impl StateMachine {
         mut reply: impl FnMut(Position, Applied<'_>),
     ) -> Result<(), ApplyError> {
         assert_eq!(index, self.last_applied.index + 1, "entries are applied one after the other");
+        if let Some(recent) = &mut self.recent {
+            recent.begin(index);
+        }
         for (position, archive) in (0..).zip(payload::requests(payload)) {
             let request = wire::view_request(archive?).map_err(|error| ApplyError::Request { position, error })?;
             self.apply(index, position, request, &mut reply);
@@ -227,17 +246,24 @@ impl StateMachine {
     /// Lets a request take effect and hands its outcome, borrowed from the store, to `done`.
     #[inline]
     fn execute(&mut self, place: Place, request: &ArchivedRequest, done: impl FnOnce(&mut Sessions, Applied<'_>)) {
-        let Self { store, sessions, .. } = self;
+        let Self { store, sessions, recent, .. } = self;
         let mut operations = request.operations();
         if operations.len() == 1
             && let Some(operation) = operations.next()
         {
+            if let OperationRef::Range { .. } = operation {
+                return done(sessions, OutcomeRef::BadRequest { message: "a range is not for the log" });
+            }
             let result = execute_one(store, operation, place.as_u64());
+            note_change(recent, &operation, &result, place.as_u64());
             return done(sessions, OutcomeRef::Done(&[result]));
         }
         match transaction::execute(store, request, place.as_u64(), self.answer_bytes_max) {
             Ok(results) => {
                 let results: Vec<_> = results.iter().map(wire::OperationResult::as_result_ref).collect();
+                for (operation, result) in request.operations().zip(&results) {
+                    note_change(recent, &operation, result, place.as_u64());
+                }
                 done(sessions, OutcomeRef::Done(&results));
             }
             Err(error) => done(sessions, OutcomeRef::BadRequest { message: &error.to_string() }),
@@ -249,7 +275,22 @@ impl StateMachine {
         self.store.get(key)
     }
 
-    /// Answers a request of gets from the state as it is.
+    /// Whether the keys must be put in order before [`StateMachine::read`] can answer this request.
+    #[must_use]
+    pub fn wants_order(&self, request: &ArchivedRequest) -> bool {
+        let listing = request.operations().next().as_ref().and_then(listing_of);
+        listing.is_some_and(|listing| !listing.is_of_one_key() && !self.store.is_ordered())
+    }
+
+    /// Goes on with putting the keys in order, a bounded amount of work; answers whether they all are. They stay so.
+    pub fn build_order(&mut self) -> bool {
+        self.store.build_order()
+    }
+
+    /// Answers a request of gets, or a range, from the state as it is.
+    ///
+    /// # Panics
+    /// When [`StateMachine::wants_order`].
     pub fn read(&self, request: &ArchivedRequest, reply: impl FnOnce(Applied<'_>)) {
         let mut operations = request.operations();
         let (count, first) = (operations.len(), operations.next());
@@ -260,6 +301,11 @@ impl StateMachine {
             Ok(RequestClass::Read) => {}
             Ok(_) => return reply(OutcomeRef::BadRequest { message: "a request that writes is not a read" }),
             Err(error) => return reply(OutcomeRef::BadRequest { message: &error.to_string() }),
+        }
+        if let Some(listing) = first.as_ref().and_then(listing_of) {
+            let mut items = Vec::new();
+            let more = self.store.list(&listing, &mut items);
+            return reply(OutcomeRef::Done(&[OperationResultRef::Items { items: &items, more }]));
         }
         match transaction::read(&self.store, request, self.answer_bytes_max) {
             Ok(results) => reply(OutcomeRef::Done(&results)),
@@ -283,8 +329,52 @@ fn execute_one<'a>(store: &'a mut Store, operation: OperationRef<'_>, version: u
             let current = if swapped { None } else { store.get(key) };
             OperationResultRef::Compared { swapped, current }
         }
-        OperationRef::OpenSession { .. } => unreachable!("validated: handled before"),
+        OperationRef::CompareVersion { key, version: expected, value } => {
+            let found = store.version(key);
+            if found != expected {
+                return OperationResultRef::ComparedVersion { swapped: false, version: found };
+            }
+            match value {
+                Some(value) => _ = store.put(key, value, version),
+                None => _ = store.delete(key),
+            }
+            OperationResultRef::ComparedVersion { swapped: true, version: value.map_or(0, |_| version) }
+        }
+        OperationRef::OpenSession { .. } | OperationRef::Range { .. } => unreachable!("handled before"),
     }
+}
+
+/// What a range lists.
+#[inline]
+fn listing_of<'a>(operation: &OperationRef<'a>) -> Option<Listing<'a>> {
+    match *operation {
+        OperationRef::Range { start, end, limit, keys_only, .. } => Some(Listing { start, end, limit, keys_only }),
+        _ => None,
+    }
+}
+
+/// Keeps what an operation changed, if it changed anything, for those who watch.
+#[inline]
+fn note_change(
+    recent: &mut Option<Box<Recent>>,
+    operation: &OperationRef<'_>,
+    result: &OperationResultRef<'_>,
+    version: u64,
+) {
+    let Some(recent) = recent else { return };
+    let (key, value) = match (*operation, *result) {
+        (OperationRef::Put { key, value }, OperationResultRef::Put { .. })
+        | (OperationRef::CompareAndSet { key, value, .. }, OperationResultRef::Compared { swapped: true, .. }) => {
+            (key, Some(value))
+        }
+        (OperationRef::Delete { key }, OperationResultRef::Deleted { existed: true }) => (key, None),
+        (
+            OperationRef::CompareVersion { key, version: found, value },
+            OperationResultRef::ComparedVersion { swapped, .. },
+        ) if swapped && (found != 0 || value.is_some()) => (key, value),
+        _ => return,
+    };
+    recent.note(&ItemRef { key, value, version });
 }
 
 #[cfg(test)]

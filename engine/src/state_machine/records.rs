@@ -13,6 +13,7 @@
 //!           | 3 | ahead: u32 | place | body length | results, one after the other |
 //!  result   | 0x10 put, +1 replaced | 0x20 deleted, +1 existed | 0x30 no value | 0x31, u32 length, value |
 //!           | 0x40 compared, +1 swapped | 0x42 the same, u32 length, value found | 0x50, client | 0x60 not applied |
+//!           | 0x70 version compared, +1 swapped, u64 version |
 //! ```
 //! Integers are little endian, lengths u32, all others u64; places are `index << 16 | position`; an answer's sequence is
 //! `acknowledged + ahead`.
@@ -126,7 +127,7 @@ fn result_bytes(result: &OperationResultRef<'_>) -> usize {
         OperationResultRef::Value(Some(value)) | OperationResultRef::Compared { current: Some(value), .. } => {
             5 + value.len()
         }
-        OperationResultRef::Session { .. } => 9,
+        OperationResultRef::Session { .. } | OperationResultRef::ComparedVersion { .. } => 9,
         _ => 1,
     }
 }
@@ -141,6 +142,8 @@ fn append_result(out: &mut impl Out, result: &OperationResultRef<'_>) {
         }
         OperationResultRef::Session { .. } => 0x50,
         OperationResultRef::NotApplied => 0x60,
+        OperationResultRef::ComparedVersion { swapped, .. } => 0x70 | u8::from(swapped),
+        OperationResultRef::Items { .. } => unreachable!("a range is not for the log"),
     };
     out.extend(&[code]);
     match *result {
@@ -148,7 +151,10 @@ fn append_result(out: &mut impl Out, result: &OperationResultRef<'_>) {
             out.extend(&(value.len() as u32).to_le_bytes());
             out.extend(value);
         }
-        OperationResultRef::Session { client } => out.extend(&client.to_le_bytes()),
+        OperationResultRef::Session { client: number }
+        | OperationResultRef::ComparedVersion { version: number, .. } => {
+            out.extend(&number.to_le_bytes());
+        }
         _ => {}
     }
 }
@@ -237,6 +243,10 @@ fn result(bytes: &[u8]) -> Option<(OperationResultRef<'_>, &[u8])> {
             (OperationResultRef::Session { client: u64::from_le_bytes(*client) }, rest)
         }
         0x60 => (OperationResultRef::NotApplied, rest),
+        0x70 | 0x71 => {
+            let (version, rest) = rest.split_first_chunk()?;
+            (OperationResultRef::ComparedVersion { swapped: flag, version: u64::from_le_bytes(*version) }, rest)
+        }
         _ => return None,
     })
 }
@@ -286,6 +296,8 @@ mod tests {
             Compared { swapped: false, current: None },
             Compared { swapped: false, current: Some(b"other") },
             NotApplied,
+            ComparedVersion { swapped: true, version: 0x0102_0304_0506_0708 },
+            ComparedVersion { swapped: false, version: 0 },
             Session { client: 0x1122_3344_5566_7788 },
         ];
         let mut out = Vec::new();

@@ -174,6 +174,8 @@ fn results_hash(results: &[OperationResultRef<'_>]) -> u64 {
             OperationResultRef::Compared { swapped, .. } => 0x40 | u64::from(swapped),
             OperationResultRef::Session { client } => combine(0x50, client),
             OperationResultRef::NotApplied => 0x60,
+            OperationResultRef::ComparedVersion { swapped, version } => combine(0x70 | u64::from(swapped), version),
+            OperationResultRef::Items { .. } => unreachable!("a range is not for the log"),
         };
         let value = value_of(result).map_or(0, |value| bytes_hash(value, value.len() as u64 + 1));
         combine(hash, combine(code, value))

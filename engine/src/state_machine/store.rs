@@ -11,15 +11,19 @@
 //!  item   | bytes: key, value in one allocation | key hash | item hash | version | key length | copied in |   56 bytes + bytes
 //! ```
 //! The key's hash stands in the item, so that a growing table is rearranged without reading the keys.
+//! Who lists keys makes the store keep them in `order` too.
 //! While a snapshot runs (`copy`), an item it has not copied yet is kept aside before it changes.
 
 mod copy;
+mod order;
 
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
+pub(super) use self::order::Listing;
+use self::order::Order;
 use super::copying::Copying;
 use super::digest;
 
@@ -94,12 +98,14 @@ pub(super) struct Store {
     /// Number of the latest snapshot, running or not.
     epoch: u32,
     copying: Option<Copying>,
+    /// `None`: nobody has listed keys yet.
+    order: Option<Box<Order>>,
 }
 
 impl Store {
     pub(super) fn new() -> Self {
         let hasher = FixedState::with_seed(TABLE_SEED);
-        Self { table: HashTable::new(), hasher, hash: 0, bytes: 0, epoch: 0, copying: None }
+        Self { table: HashTable::new(), hasher, hash: 0, bytes: 0, epoch: 0, copying: None, order: None }
     }
 
     /// XOR of the items' hashes.
@@ -119,8 +125,19 @@ impl Store {
 
     #[inline]
     pub(super) fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        self.find(key).map(Item::value)
+    }
+
+    /// Which request wrote the key; 0: it is absent.
+    #[inline]
+    pub(super) fn version(&self, key: &[u8]) -> u64 {
+        self.find(key).map_or(0, |item| item.version)
+    }
+
+    #[inline]
+    fn find(&self, key: &[u8]) -> Option<&Item> {
         let key_hash = self.hasher.hash_one(key);
-        self.table.find(key_hash, |item| item.has_key(key, key_hash)).map(Item::value)
+        self.table.find(key_hash, |item| item.has_key(key, key_hash))
     }
 
     /// Sets a key in place; answers whether it had a value.
@@ -155,6 +172,9 @@ impl Store {
         if let Some(copying) = &mut self.copying {
             copy::keep(copying, &mut item);
         }
+        if let Some(order) = &mut self.order {
+            order.remove(key);
+        }
         self.hash ^= item.item_hash;
         self.bytes -= item.bytes.len() as u64;
         Some(item)
@@ -170,6 +190,9 @@ impl Store {
     }
 
     fn insert(&mut self, item: Item) {
+        if let Some(order) = &mut self.order {
+            order.insert(item.key());
+        }
         self.hash ^= item.item_hash;
         self.bytes += item.bytes.len() as u64;
         self.table.insert_unique(item.key_hash, item, |item| item.key_hash);

@@ -108,6 +108,70 @@ fn each_operation_does_what_it_says() {
 }
 
 #[test]
+fn versions_say_which_request_wrote_a_key_and_can_be_compared() {
+    let mut machine = machine(|_| {});
+    let compare = |version, value: Option<&str>| Operation::CompareVersion {
+        key: "k".into(),
+        version,
+        value: value.map(Into::into),
+    };
+    let compared = |swapped, version| vec![OperationResult::ComparedVersion { swapped, version }];
+    let mut ask = |operation| results(one(&mut machine, plain(vec![operation])));
+    assert_eq!(ask(compare(1 << 16, Some("1"))), compared(false, 0));
+    assert_eq!(ask(compare(0, None)), compared(true, 0), "it is absent, and stays so");
+    assert_eq!(ask(compare(0, Some("1"))), compared(true, 3 << 16));
+    assert_eq!(ask(compare(0, Some("2"))), compared(false, 3 << 16));
+    assert_eq!(ask(compare(3 << 16, Some("2"))), compared(true, 5 << 16));
+    assert_eq!(ask(compare(5 << 16, None)), compared(true, 0));
+    assert_eq!(ask(get("k")), [OperationResult::Value(None)]);
+    let client = open(&mut machine);
+    let first = one(&mut machine, in_session(client, 1, 1, compare(0, Some("3"))));
+    assert_eq!(results(first), compared(true, 9 << 16));
+    let again = one(&mut machine, in_session(client, 1, 1, compare(0, Some("3"))));
+    assert_eq!(results(again), compared(true, 9 << 16), "a repeated request has its first answer");
+    let request = plain(vec![put("a", "1"), compare(1, Some("4")), delete("k")]);
+    let not_applied = OperationResult::NotApplied;
+    assert_eq!(
+        results(one(&mut machine, request)),
+        [not_applied.clone(), compared(false, 9 << 16).remove(0), not_applied]
+    );
+    assert_eq!((machine.get(b"a"), machine.get(b"k")), (None, Some(&b"3"[..])));
+    let request = plain(vec![compare(9 << 16, None), compare(0, Some("5")), compare(12 << 16, Some("6"))]);
+    let both = [compared(true, 0), compared(true, 12 << 16), compared(true, 12 << 16)].concat();
+    assert_eq!(results(one(&mut machine, request)), both, "operations of a request see each other");
+}
+
+#[test]
+fn what_changed_is_kept_for_those_who_watch_and_nothing_else() {
+    let mut machine = machine(|_| {});
+    machine.keep_recent(1 << 20);
+    let client = open(&mut machine);
+    for _ in 0..2 {
+        one(&mut machine, in_session(client, 1, 1, put("a", "1"))); // the second is answered from memory
+    }
+    for request in [
+        plain(vec![delete("none")]),
+        plain(vec![cas("a", Some("other"), "2")]),
+        plain(vec![put("b", "3"), cas("a", Some("other"), "2")]),
+        plain(vec![get("a"), put("b", "4"), put("b", "5"), delete("a")]),
+        plain(vec![Operation::CompareVersion { key: "x".into(), version: 0, value: None }]),
+        plain(vec![Operation::Range { group: 3, start: vec![], end: vec![], limit: 1, keys_only: false }]),
+    ] {
+        one(&mut machine, request);
+    }
+    let recent = machine.recent().unwrap();
+    let mut bytes = Vec::new();
+    recent.read(recent.seek(1).unwrap(), b"", (100, 1 << 20), &mut bytes).unwrap();
+    let text = |item: &ItemRef<'_>| {
+        let (key, value) =
+            (item.key.escape_ascii(), item.value.map_or(String::from("-"), |value| value.escape_ascii().to_string()));
+        format!("{key}={value} at {}", item.version >> 16)
+    };
+    let changes: Vec<_> = wire::items::all_items(&bytes).unwrap().iter().map(text).collect();
+    assert_eq!(changes, ["a=1 at 2", "b=4 at 7", "b=5 at 7", "a=- at 7"]);
+}
+
+#[test]
 fn replies_carry_the_place_of_their_request_and_no_ops_count() {
     let mut machine = machine(|_| {});
     assert!(apply(&mut machine, &[]).is_empty());
@@ -249,7 +313,8 @@ struct ModelSession {
 /// What the state machine should be, without its means.
 #[derive(Default)]
 struct Model {
-    map: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Value and version.
+    map: BTreeMap<Vec<u8>, (Vec<u8>, u64)>,
     sessions: BTreeMap<u64, ModelSession>,
 }
 
@@ -261,7 +326,7 @@ impl Model {
             return Reply { position: at, outcome: Outcome::Done(vec![OperationResult::Session { client }]) };
         }
         if request.client == 0 {
-            return Reply { position: at, outcome: Outcome::Done(self.execute(&request.operations)) };
+            return Reply { position: at, outcome: Outcome::Done(self.execute(&request.operations, at)) };
         }
         let Some(session) = self.sessions.get_mut(&request.client) else {
             return Reply { position: at, outcome: Outcome::SessionExpired };
@@ -273,33 +338,49 @@ impl Model {
         if let Some(answer) = session.answers.get(&request.sequence) {
             return answer.clone();
         }
-        let reply = Reply { position: at, outcome: Outcome::Done(self.execute(&request.operations)) };
+        let reply = Reply { position: at, outcome: Outcome::Done(self.execute(&request.operations, at)) };
         let session = self.sessions.get_mut(&request.client).unwrap();
         session.answers.insert(request.sequence, reply.clone());
         reply
     }
 
-    fn execute(&mut self, operations: &[Operation]) -> Vec<OperationResult> {
+    fn execute(&mut self, operations: &[Operation], place: Position) -> Vec<OperationResult> {
         let (before, mut results) = (self.map.clone(), Vec::new());
+        let version = place.index << 16 | u64::from(place.position);
         for (at, operation) in operations.iter().enumerate() {
             results.push(match operation.clone() {
                 Operation::Put { key, value } => {
-                    OperationResult::Put { replaced: self.map.insert(key, value).is_some() }
+                    OperationResult::Put { replaced: self.map.insert(key, (value, version)).is_some() }
                 }
-                Operation::Get { key } => OperationResult::Value(self.map.get(&key).cloned()),
+                Operation::Get { key } => OperationResult::Value(self.map.get(&key).map(|(value, _)| value.clone())),
                 Operation::Delete { key } => OperationResult::Deleted { existed: self.map.remove(&key).is_some() },
                 Operation::CompareAndSet { key, expected, value } => {
-                    let current = self.map.get(&key).cloned();
+                    let current = self.map.get(&key).map(|(value, _)| value.clone());
                     if current != expected {
                         self.map = before;
                         let mut results = vec![OperationResult::NotApplied; operations.len()];
                         results[at] = OperationResult::Compared { swapped: false, current };
                         return results;
                     }
-                    self.map.insert(key, value);
+                    self.map.insert(key, (value, version));
                     OperationResult::Compared { swapped: true, current: None }
                 }
-                Operation::OpenSession { .. } => unreachable!(),
+                Operation::CompareVersion { key, version: expected, value } => {
+                    let found = self.map.get(&key).map_or(0, |(_, version)| *version);
+                    if found != expected {
+                        self.map = before;
+                        let mut results = vec![OperationResult::NotApplied; operations.len()];
+                        results[at] = OperationResult::ComparedVersion { swapped: false, version: found };
+                        return results;
+                    }
+                    let now = value.as_ref().map_or(0, |_| version);
+                    match value {
+                        Some(value) => _ = self.map.insert(key, (value, version)),
+                        None => _ = self.map.remove(&key),
+                    }
+                    OperationResult::ComparedVersion { swapped: true, version: now }
+                }
+                Operation::OpenSession { .. } | Operation::Range { .. } => unreachable!(),
             });
         }
         results
@@ -309,10 +390,14 @@ impl Model {
 fn any_operation() -> impl Strategy<Value = Operation> {
     let key = prop::sample::select(vec!["a", "b", "c", "a long key that does not fit anywhere else"]);
     let value = prop::sample::select(vec!["", "1", "2", "a value that is somewhat longer than the others"]);
-    (0..4, key, value.clone(), prop::option::of(value)).prop_map(|(kind, key, value, expected)| match kind {
+    // Versions that keys may have: those of the first entries.
+    let version = prop_oneof![Just(0), (1..8_u64, 0..2_u64).prop_map(|(index, position)| index << 16 | position)];
+    let parts = (0..5, key, value.clone(), prop::option::of(value), version);
+    parts.prop_map(|(kind, key, value, expected, version)| match kind {
         0 => put(key, value),
         1 => get(key),
         2 => delete(key),
+        3 => Operation::CompareVersion { key: key.into(), version, value: expected.map(Into::into) },
         _ => cas(key, expected, value),
     })
 }
@@ -399,7 +484,7 @@ proptest! {
                 }
             }
         }
-        for (key, value) in &model.map {
+        for (key, (value, _)) in &model.map {
             prop_assert_eq!(machine.get(key), Some(&value[..]));
         }
         prop_assert_eq!(machine.key_count(), model.map.len());

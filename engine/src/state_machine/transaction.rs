@@ -1,12 +1,12 @@
 //! Requests of several operations: all of them take effect, in their order, or none does.
 //!
 //! Data path 8/9.
-//! Invariants: an operation sees the effects of those before it in its request; when a compare-and-set finds another
-//! value than it expects, or the results do not fit in an answer, the store is as it was before the request.
-//! What undoing needs is kept only for requests that can fail (those with a compare-and-set or a get).
+//! Invariants: an operation sees the effects of those before it in its request; when a comparison finds another
+//! value or version than it expects, or the results do not fit in an answer, the store is as it was before the request.
+//! What undoing needs is kept only for requests that can fail (those with a comparison or a get).
 //!
-//! A failed compare-and-set makes the answer: `Compared {swapped: false, current}` at its place, with the value it saw,
-//! and `NotApplied` at all others.
+//! A failed comparison makes the answer: `Compared {swapped: false, current}` at its place, with the value it saw, or
+//! `ComparedVersion` with the version, and `NotApplied` at all others.
 
 use ringraft_net::wire::{ArchivedRequest, OperationRef, OperationResult, OperationResultRef};
 
@@ -30,9 +30,10 @@ pub(super) fn execute(
     version: u64,
     answer_bytes_max: usize,
 ) -> Result<Vec<OperationResult>, AnswerTooLarge> {
-    let can_fail = request
-        .operations()
-        .any(|operation| matches!(operation, OperationRef::CompareAndSet { .. } | OperationRef::Get { .. }));
+    let can_fail = request.operations().any(|operation| {
+        use OperationRef::{CompareAndSet, CompareVersion, Get};
+        matches!(operation, CompareAndSet { .. } | CompareVersion { .. } | Get { .. })
+    });
     if !can_fail {
         return Ok(request.operations().map(|operation| write(store, operation, version)).collect());
     }
@@ -46,9 +47,9 @@ pub(super) fn execute(
             }
             match failure {
                 Failure::AnswerTooLarge => Err(AnswerTooLarge),
-                Failure::Compared { at, current } => {
+                Failure::Compared { at, result } => {
                     let mut results = vec![OperationResult::NotApplied; request.operations().len()];
-                    results[at] = OperationResult::Compared { swapped: false, current };
+                    results[at] = result;
                     Ok(results)
                 }
             }
@@ -67,7 +68,7 @@ fn write(store: &mut Store, operation: OperationRef<'_>, version: u64) -> Operat
 
 enum Failure {
     AnswerTooLarge,
-    Compared { at: usize, current: Option<Vec<u8>> },
+    Compared { at: usize, result: OperationResult },
 }
 
 fn execute_undoable<'a>(
@@ -101,12 +102,28 @@ fn execute_undoable<'a>(
             OperationRef::CompareAndSet { key, expected, value } => {
                 let current = store.get(key);
                 if current != expected {
-                    return Err(Failure::Compared { at, current: current.map(<[u8]>::to_vec) });
+                    let current = current.map(<[u8]>::to_vec);
+                    return Err(Failure::Compared {
+                        at,
+                        result: OperationResult::Compared { swapped: false, current },
+                    });
                 }
                 set(store, key, value, version, undo);
                 OperationResult::Compared { swapped: true, current: None }
             }
-            OperationRef::OpenSession { .. } => unreachable!("validated: it stands alone"),
+            OperationRef::CompareVersion { key, version: expected, value } => {
+                let found = store.version(key);
+                if found != expected {
+                    let result = OperationResult::ComparedVersion { swapped: false, version: found };
+                    return Err(Failure::Compared { at, result });
+                }
+                match value {
+                    Some(value) => _ = set(store, key, value, version, undo),
+                    None => undo.push(Undo { key, previous: store.take(key) }),
+                }
+                OperationResult::ComparedVersion { swapped: true, version: value.map_or(0, |_| version) }
+            }
+            OperationRef::OpenSession { .. } | OperationRef::Range { .. } => unreachable!("validated: it stands alone"),
         });
     }
     Ok(results)

@@ -13,13 +13,15 @@ use ringraft_engine::shard::clients::ConnectionId;
 use ringraft_engine::shard::inspect::MembershipView;
 use ringraft_engine::shard::restore::ConsensusSettings;
 use ringraft_engine::shard::status::GroupStatus;
-use ringraft_engine::shard::{Shard, ShardSettings, SnapshotSettings, Target};
+use ringraft_engine::shard::{Shard, ShardSettings, SnapshotSettings, Target, WatchSettings};
 use ringraft_engine::snapshot::{FileLoader, load_newest};
 use ringraft_engine::topology::Topology;
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
-use ringraft_net::wire::{self, AdminReply, AdminRequest, Operation, OperationResult, Outcome, Reply, Request};
+use ringraft_net::wire::{
+    self, AdminReply, AdminRequest, Operation, OperationResult, Outcome, Reply, Request, WatchEvent, WatchRequest,
+};
 use ringraft_raft::{Membership, NodeId, Role};
 use ringraft_wal::mem::{MemDisk, Survival};
 use ringraft_wal::{Config as WalConfig, Identity, ValidConfig};
@@ -46,6 +48,10 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     pub(crate) replies: BTreeMap<u32, Reply>,
     pub(crate) admin_replies: BTreeMap<u32, AdminReply>,
+    /// What watches were told, by correlation.
+    pub(crate) told: BTreeMap<u32, Vec<WatchEvent>>,
+    /// Clients do not take what is sent to them.
+    pub(crate) deaf: bool,
     pub(crate) correlation: u32,
     pub(crate) cut: Vec<(u64, u64)>,
     /// The members each group is to have, once a test says so.
@@ -96,6 +102,7 @@ pub(crate) fn settings(node: u64, nodes: u64) -> ShardSettings {
         disk_stall_ticks: 50,
         digest_ticks: 5,
         snapshots: SnapshotSettings::default(),
+        watches: WatchSettings { ring_bytes: 64 << 10, ..WatchSettings::default() },
         incarnation: 1,
         report_ticks: 20,
         leader_priority: 100,
@@ -153,6 +160,8 @@ impl Cluster {
             nodes,
             replies: BTreeMap::new(),
             admin_replies: BTreeMap::new(),
+            told: BTreeMap::new(),
+            deaf: false,
             correlation: 0,
             cut: vec![],
             targets: BTreeMap::new(),
@@ -210,6 +219,9 @@ impl Cluster {
             moved = true;
         }
         while let Some(id) = self.nodes[place].shard.clients().next_dirty() {
+            if self.deaf {
+                continue;
+            }
             let mut bytes = Vec::new();
             assert!(self.nodes[place].shard.clients().take_outgoing(id, &mut bytes));
             self.collect(&bytes);
@@ -379,11 +391,51 @@ impl Cluster {
                     let reply = wire::view_admin_reply(parsed.head).expect("an answer");
                     self.admin_replies.insert(parsed.correlation, reply).is_none()
                 }
+                FrameKind::WatchEvent => {
+                    let event = wire::view_watch_event(parsed.head).expect("an event");
+                    self.told.entry(parsed.correlation).or_default().push(event);
+                    true
+                }
                 other => panic!("a client got a frame of kind {other:?}"),
             };
             assert!(first, "one reply per request");
             bytes = &bytes[parsed.total_bytes..];
         }
+    }
+
+    /// Clients take what was sent to them, from now on.
+    pub(crate) fn listen(&mut self) {
+        self.deaf = false;
+        for place in 0..self.nodes.len() {
+            let (mut bytes, id) = (Vec::new(), self.nodes[place].client);
+            assert!(self.nodes[place].shard.clients().take_outgoing(id, &mut bytes));
+            self.collect(&bytes);
+        }
+    }
+
+    /// Watches a group at a node; what it is told comes with [`Cluster::told`].
+    pub(crate) fn watch(&mut self, node: u64, request: &WatchRequest) -> u32 {
+        self.correlation += 1;
+        let mut bytes = Vec::new();
+        request.append_frame(&mut bytes, self.correlation);
+        self.client_frame(node, &bytes);
+        self.correlation
+    }
+
+    /// Ends a watch.
+    pub(crate) fn unwatch(&mut self, node: u64, correlation: u32) {
+        let mut bytes = Vec::new();
+        wire::append_unwatch(&mut bytes, correlation);
+        self.client_frame(node, &bytes);
+    }
+
+    fn client_frame(&mut self, node: u64, bytes: &[u8]) {
+        let mut buffer = ReceiveBuffer::new();
+        buffer.extend(bytes);
+        let target = &mut self.nodes[node as usize - 1];
+        target.shard.observe_time(target.clock_us);
+        target.shard.client_bytes(target.client, &mut buffer).expect("a good frame");
+        self.settle();
     }
 
     /// Asks what an operator asks; the answer comes with [`Cluster::admin_replies`].

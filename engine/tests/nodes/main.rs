@@ -6,6 +6,8 @@
 
 mod town;
 
+use ringraft_engine::shard::SnapshotSettings;
+use ringraft_engine::shard::live::{LiveSettings, Reloaded};
 use ringraft_engine::topology::{NodeState, Topology};
 use ringraft_net::wire::{AdminRefusal, AdminReply, AdminRequest, Operation, Outcome, Request};
 use ringraft_raft::NodeId;
@@ -324,6 +326,36 @@ fn operators_are_answered() {
     let leader = town.leader(0);
     let reply = town.administrate(leader, 0, &other);
     assert!(matches!(reply, AdminReply::Refused { code: AdminRefusal::NotAllowed, .. }), "{reply:?}");
+}
+
+#[test]
+fn new_settings_reach_every_shard_and_who_asked_hears_of_it() {
+    let mut town = town(3);
+    assert!((0..2).all(|shard| town.node(1).shard(shard).clients().open().is_some()), "four connections are allowed");
+    let live = LiveSettings {
+        waiting_max: 10_000,
+        connections_max: 2,
+        reply_bytes_max: 1 << 20,
+        disk_stall_ticks: 50,
+        digest_ticks: 5,
+        catch_up_bytes: 8 << 10,
+        snapshots: SnapshotSettings { log_entries: 3, ..SnapshotSettings::default() },
+    };
+    let (changed, restart) = (vec![(String::from("connections_max"), String::from("2"))], vec![String::from("groups")]);
+    town.configuration = (Some(live), Ok(Reloaded { changed: changed.clone(), restart: restart.clone() }));
+    assert_eq!(town.administrate(1, 1, &AdminRequest::Reload), AdminReply::Reloaded { changed, restart });
+    town.tick(1);
+    assert!((0..2).all(|shard| town.node(1).shard(shard).clients().open().is_none()), "on every shard of the node");
+    assert!((0..2).all(|shard| town.node(2).shard(shard).clients().open().is_some()), "and on no other node");
+    (0..5).for_each(|_| town.write(1));
+    town.tick(30);
+    let taken = |town: &mut Town, node| {
+        (0..2).map(|shard| town.node(node).shard(shard).status().counters.snapshots_taken).sum::<u64>()
+    };
+    assert!(taken(&mut town, 1) > 0 && taken(&mut town, 2) == 0);
+    town.configuration = (None, Err(String::from("tick_ms is wrong")));
+    let refused = AdminReply::Refused { code: AdminRefusal::Failed, message: String::from("tick_ms is wrong") };
+    assert_eq!(town.administrate(2, 0, &AdminRequest::Reload), refused);
 }
 
 #[test]

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use ringraft_engine::limits::Limits as StateLimits;
 use ringraft_engine::shard::board::NodeBoard;
 use ringraft_engine::shard::clients::ConnectionId;
+use ringraft_engine::shard::live::{LiveSettings, Reloaded};
 use ringraft_engine::shard::restore::ConsensusSettings;
-use ringraft_engine::shard::{Shard, ShardSettings, SnapshotSettings};
+use ringraft_engine::shard::{Shard, ShardSettings, SnapshotSettings, WatchSettings};
 use ringraft_engine::snapshot::{FileLoader, load_newest};
 use ringraft_engine::topology::{NodeState, Topology};
 use ringraft_net::buffer::ReceiveBuffer;
@@ -55,6 +56,8 @@ pub(crate) struct Town {
     /// Groups on the move at once, at most, seen in any topology.
     pub(crate) moved_most: usize,
     last_seen: Option<Arc<Topology>>,
+    /// What a reading of the configuration yields on every node.
+    pub(crate) configuration: (Option<LiveSettings>, Result<Reloaded, String>),
 }
 
 fn wal_config(node: u64, shard: u16) -> ValidConfig {
@@ -85,6 +88,7 @@ fn settings(node: &Node, shard: u16) -> ShardSettings {
         report_ticks: REPORT_TICKS,
         leader_priority: node.leader_priority,
         snapshots: SnapshotSettings::default(),
+        watches: WatchSettings::default(),
         incarnation: node.starts,
         first_election_ticks: 2,
     }
@@ -171,6 +175,7 @@ impl Town {
             acknowledged: BTreeMap::new(),
             moved_most: 0,
             last_seen: None,
+            configuration: (None, Ok(Reloaded::default())),
         };
         town.nodes.iter_mut().for_each(Node::start);
         town
@@ -247,6 +252,10 @@ impl Town {
                 for (shard, _) in &mut process.shards {
                     shard.tick();
                     shard.exchange(&mut process.board);
+                }
+                if let Some(asked) = process.board.reload_asked() {
+                    let (live, outcome) = self.configuration.clone();
+                    process.board.reloaded(asked, live, outcome);
                 }
                 node.kept = Arc::clone(process.board.topology());
                 if process.shards.iter().any(|(shard, _)| shard.is_removed()) {

@@ -141,11 +141,12 @@ impl Group {
             return;
         }
         let Ok(id) = self.core.propose_membership(length as u32, membership.clone()) else { return };
-        self.waiters.open(id);
+        self.waiters.open(id, io.now_us);
         match io.wal.append_membership(self.id.0, id.term, id.index, &payload, &mut io.disk) {
             Ok(accepted) => self.flush_mark = accepted.sequence,
             Err(error) => io.fail(Fatal::Wal(error.to_string())),
         }
+        self.count_entry(io);
         io.counters.memberships_proposed += 1;
     }
 

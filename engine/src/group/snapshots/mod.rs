@@ -130,6 +130,11 @@ struct Installing {
 const PAUSE_TICKS: u32 = 40;
 
 impl Snapshots {
+    /// Other settings from now on; what is under way goes on as it began.
+    pub(crate) fn set_settings(&mut self, settings: SnapshotSettings) {
+        self.settings = settings;
+    }
+
     pub(crate) fn new(settings: SnapshotSettings, limits_digest: u64, mut files: Vec<u64>) -> Self {
         files.sort_unstable();
         Self {
@@ -153,6 +158,13 @@ impl Snapshots {
     pub(crate) fn note_applied(&mut self, bytes: usize) {
         self.log_entries += 1;
         self.log_bytes += bytes as u64;
+    }
+
+    /// What is under way, as metrics show it: 0 nothing, 1 takes one, 2 sends, 3 receives, 4 installs.
+    pub(crate) fn state(&self) -> u64 {
+        let under_way =
+            [self.taking.is_some(), !self.sending.is_empty(), self.receiving.is_some(), self.installing.is_some()];
+        under_way.iter().rposition(|state| *state).map_or(0, |place| place as u64 + 1)
     }
 
     /// Whether a turn may have something to do.

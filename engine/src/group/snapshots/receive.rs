@@ -212,6 +212,8 @@ impl Group {
             InstallOutcome::Replaced => {
                 self.give_up_taking(io);
                 self.machine = machine;
+                self.machine.keep_recent(self.recent_bytes);
+                self.compact_watches(io);
                 self.applying = None;
                 self.digests = Digests::default();
                 self.snapshots.begin_count();

@@ -9,12 +9,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ringraft_net::slots;
 use ringraft_net::wire::{self, REPORT_GROUPS_MAX, Report, ReportedGroup, TransferWish};
 use ringraft_raft::{EntryId, GroupId, Membership, NodeId};
 use ringraft_wal::Disk;
 
 use super::super::Shard;
-use super::super::board::{KnownGroups, LedGroup, NodeBoard};
+use super::super::board::{KnownGroups, LedGroup, NodeBoard, Services};
 use super::super::inspect::MembershipView;
 use crate::snapshot::MEMBERS_MAX;
 use crate::topology::{LiveNode, Topology};
@@ -46,6 +47,7 @@ struct Heard {
     release: String,
     requests_per_second: u64,
     leader_priority: u32,
+    services: Services,
 }
 
 /// What is known of another node, for status.
@@ -63,14 +65,36 @@ pub struct NodeStatus {
     pub requests_per_second: u64,
     /// Of those that could lead a group the ones with the highest number do.
     pub leader_priority: u32,
+    /// Where its HTTP is; empty: nowhere.
+    pub http_address: String,
+    /// Where its gRPC is; empty: nowhere.
+    pub grpc_address: String,
+}
+
+/// What is known of a group without a replica here, for status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ElsewhereStatus {
+    /// The group.
+    pub group: u32,
+    /// Its leader.
+    pub leader: u64,
+    /// The leader's term.
+    pub term: u64,
 }
 
 impl Gossip {
     fn hear(&mut self, tick: u64, report: Report) -> Result<(), String> {
-        let Report { node, epoch, release, requests_per_second, leader_priority, groups, topology: _ } = report;
-        let leader = NodeId(node);
-        self.heard.insert(leader, Heard { tick, epoch, release, requests_per_second, leader_priority });
-        for group in groups {
+        let leader = NodeId(report.node);
+        let heard = Heard {
+            tick,
+            epoch: report.epoch,
+            release: report.release,
+            requests_per_second: report.requests_per_second,
+            leader_priority: report.leader_priority,
+            services: Services { http: report.http_address, grpc: report.grpc_address },
+        };
+        self.heard.insert(leader, heard);
+        for group in report.groups {
             let led = led_group(leader, group)?;
             let is_newer = |(_, before): &(u64, LedGroup)| before.view.term <= led.view.term;
             if self.groups.get(&led.view.group).is_none_or(is_newer) {
@@ -177,6 +201,8 @@ impl<D: Disk> Shard<D> {
                 leader_priority: self.settings.leader_priority,
                 groups,
                 topology: String::new(),
+                http_address: board.services().http.clone(),
+                grpc_address: board.services().grpc.clone(),
             };
             self.io.peers.send_report(&knowing, &report);
             if !behind.is_empty() {
@@ -244,8 +270,23 @@ impl<D: Disk> Shard<D> {
             release: heard.release.clone(),
             requests_per_second: heard.requests_per_second,
             leader_priority: heard.leader_priority,
+            http_address: heard.services.http.clone(),
+            grpc_address: heard.services.grpc.clone(),
         };
         self.control.gossip.heard.iter().map(status).collect()
+    }
+
+    /// The groups of this shard that have no replica here and of which another node told that it leads them.
+    pub(in crate::shard) fn elsewhere(&self) -> Vec<ElsewhereStatus> {
+        let here = |group: u32| slots::shard_of_group(group, self.settings.shards) == self.settings.shard;
+        let absent = |group: u32| self.groups.get(GroupId(group)).is_none();
+        let known = self.control.known.iter().filter(|(group, _)| here(**group) && absent(**group));
+        known.map(|(group, led)| ElsewhereStatus { group: *group, leader: led.leader.0, term: led.view.term }).collect()
+    }
+
+    /// Where else this node can be reached.
+    pub(in crate::shard) fn services(&self) -> &Services {
+        &self.control.services
     }
 }
 
@@ -271,6 +312,17 @@ mod tests {
         assert_eq!((gossip.heard.len(), gossip.groups.len()), (1, 1));
         gossip.forget(14);
         assert_eq!((gossip.heard.len(), gossip.groups.len()), (0, 0));
+    }
+
+    #[test]
+    fn where_else_a_node_is_is_the_last_it_told() {
+        let mut gossip = Gossip::default();
+        for http in ["a:80", "b:80"] {
+            let (http_address, grpc_address) = (http.to_owned(), String::new());
+            gossip.hear(10, Report { node: 1, http_address, grpc_address, ..Report::default() }).unwrap();
+        }
+        let expected = Services { http: String::from("b:80"), grpc: String::new() };
+        assert_eq!(gossip.heard[&NodeId(1)].services, expected);
     }
 
     #[test]

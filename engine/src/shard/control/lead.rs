@@ -221,7 +221,8 @@ impl<D: Disk> Shard<D> {
         let mut buffer = ReceiveBuffer::new();
         buffer.extend(&bytes);
         if let Some(replica) = self.groups.get_mut(CONTROL_GROUP) {
-            replica.request(Proposal::new(Rc::new(buffer), 0, bytes.len(), Asker::NOBODY));
+            let now_us = self.io.now_us;
+            replica.request(Proposal::new(Rc::new(buffer), 0, bytes.len(), Asker::NOBODY, now_us));
             let ticks_left = WRITE_REPORTS * self.settings.report_ticks.max(1);
             self.control.lead.write = Some(Write { before, ticks_left });
         }

@@ -23,13 +23,13 @@ use ringraft_wal::Disk;
 
 use self::gossip::Gossip;
 use self::lead::Lead;
-use super::board::{KnownGroups, NodeBoard};
+use super::board::{KnownGroups, NodeBoard, Services};
 use super::io::Fatal;
 use super::{Shard, ShardSettings, Target};
 use crate::group::Group;
 use crate::topology::{CONTROL_GROUP, Topology};
 
-pub use self::gossip::NodeStatus;
+pub use self::gossip::{ElsewhereStatus, NodeStatus};
 pub(super) use self::lead::Change;
 
 /// What a shard knows of the cluster besides the topology.
@@ -37,6 +37,8 @@ pub(super) use self::lead::Change;
 pub(super) struct Control {
     /// What other nodes said of the groups they lead.
     known: Arc<KnownGroups>,
+    /// Where else this node can be reached.
+    services: Arc<Services>,
     gossip: Gossip,
     lead: Lead,
     /// The text that group 0 holds, as far as applied here.
@@ -54,6 +56,7 @@ impl<D: Disk> Shard<D> {
     pub fn exchange(&mut self, board: &mut NodeBoard) {
         let is_source = self.settings.shard == 0;
         self.control.known = Arc::clone(board.known());
+        self.control.services = Arc::clone(board.services());
         if is_source {
             self.read_topology();
             if let Some(newer) = self.take_newer() {
@@ -69,8 +72,11 @@ impl<D: Disk> Shard<D> {
                 replica.follow_wish(to, &mut self.io);
             }
         }
+        self.exchange_reloads(board);
         if self.is_report_due() {
             self.publish(board);
+            self.io.metrics.end_second();
+            board.publish_sample(self.settings.shard, self.sample());
             self.follow_topology();
         }
         if is_source {

@@ -160,6 +160,7 @@ impl World {
             report_ticks: plan.ticks(plan.report_us),
             leader_priority: plan.leader_priority(node),
             snapshots: plan.snapshots,
+            watches: ringraft_engine::shard::WatchSettings::default(),
             incarnation: u64::from(place.incarnation),
             first_election_ticks: FIRST_ELECTION_TICKS,
         }

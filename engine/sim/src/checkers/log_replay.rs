@@ -13,7 +13,7 @@ use ringraft_engine::limits::Limits;
 use ringraft_engine::payload;
 use ringraft_engine::state_machine::StateMachine;
 use ringraft_engine::topology::Topology;
-use ringraft_net::wire::{self, Operation, OperationRef, OperationResult, OutcomeRef, Position};
+use ringraft_net::wire::{self, Operation, OperationResult, OutcomeRef, Position};
 use ringraft_raft::{GroupId, Index};
 
 use super::Violation;
@@ -66,7 +66,7 @@ pub(crate) fn replay(group: u32, entries: &[Archived], limits: Limits) -> Result
         for (at, results) in outcomes {
             let request = requests.get(at.position as usize).and_then(|bytes| wire::view_request(bytes).ok());
             let Some(request) = request else { continue };
-            let operations: Vec<Operation> = request.operations().map(owned).collect();
+            let operations: Vec<Operation> = request.operations().map(Operation::from).collect();
             if matches!(operations.first(), Some(Operation::OpenSession { .. })) {
                 continue;
             }
@@ -105,20 +105,6 @@ impl Replayed {
     }
 }
 
-fn owned(operation: OperationRef<'_>) -> Operation {
-    match operation {
-        OperationRef::Put { key, value } => Operation::Put { key: key.to_vec(), value: value.to_vec() },
-        OperationRef::Get { key } => Operation::Get { key: key.to_vec() },
-        OperationRef::Delete { key } => Operation::Delete { key: key.to_vec() },
-        OperationRef::CompareAndSet { key, expected, value } => Operation::CompareAndSet {
-            key: key.to_vec(),
-            expected: expected.map(<[u8]>::to_vec),
-            value: value.to_vec(),
-        },
-        OperationRef::OpenSession { group } => Operation::OpenSession { group },
-    }
-}
-
 /// Applies a request to a plain map and compares what it gives.
 fn apply_plainly(values: &mut Values, operations: &[Operation], results: &[OperationResult], at: Position) -> Checked {
     let mut after = values.clone_of(operations);
@@ -140,7 +126,8 @@ fn apply_plainly(values: &mut Values, operations: &[Operation], results: &[Opera
                 }
                 OperationResult::Compared { swapped, current: if swapped { None } else { current } }
             }
-            Operation::OpenSession { .. } => continue,
+            // No load asks for the last two: a plain map has no versions.
+            Operation::OpenSession { .. } | Operation::CompareVersion { .. } | Operation::Range { .. } => continue,
         });
     }
     let refused = |result: &OperationResult| matches!(result, OperationResult::Compared { swapped: false, .. });
@@ -189,8 +176,9 @@ impl CloneOf for Values {
             Operation::Put { key, .. }
             | Operation::Get { key }
             | Operation::Delete { key }
-            | Operation::CompareAndSet { key, .. } => Some(key),
-            Operation::OpenSession { .. } => None,
+            | Operation::CompareAndSet { key, .. }
+            | Operation::CompareVersion { key, .. } => Some(key),
+            Operation::OpenSession { .. } | Operation::Range { .. } => None,
         });
         keys.map(|key| (key.clone(), self.get(key).cloned())).collect()
     }

@@ -132,6 +132,10 @@ impl<'a> Model<'a> {
                 OperationResult::Session { client } => OperationResultRef::Session { client: *client },
                 _ => OperationResultRef::Session { client: 0 },
             },
+            // The model has no versions and no order; calls with these are refused as malformed before.
+            Operation::CompareVersion { .. } | Operation::Range { .. } => {
+                return Err(Refused { operation: at, current: None });
+            }
         })
     }
 

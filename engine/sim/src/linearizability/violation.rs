@@ -127,6 +127,12 @@ fn operation_text(operation: &Operation) -> String {
             format!("cas {} {} {}", bytes_text(key), optional_text(expected.as_deref()), bytes_text(value))
         }
         Operation::OpenSession { group } => format!("open session in group {group}"),
+        Operation::CompareVersion { key, version, value } => {
+            format!("compare version {} {version} {}", bytes_text(key), optional_text(value.as_deref()))
+        }
+        Operation::Range { group, start, end, limit, .. } => {
+            format!("range of group {group} {} {} {limit}", bytes_text(start), bytes_text(end))
+        }
     }
 }
 
@@ -144,6 +150,8 @@ pub(super) fn result_text(result: &OperationResult) -> String {
         }
         OperationResult::Session { client } => format!("session {client}"),
         OperationResult::NotApplied => String::from("not applied"),
+        OperationResult::ComparedVersion { swapped, version } => format!("swapped {swapped}, version {version}"),
+        OperationResult::Items { items, more } => format!("{} bytes of keys, more: {more}", items.len()),
     }
 }
 

@@ -72,6 +72,7 @@ fn settings(node: usize) -> (ShardSettings, ConsensusSettings) {
         disk_stall_ticks: 50,
         digest_ticks: 5,
         snapshots: ringraft_engine::shard::SnapshotSettings::default(),
+        watches: ringraft_engine::shard::WatchSettings::default(),
         incarnation: 1,
         report_ticks: 20,
         leader_priority: 100,

@@ -215,6 +215,8 @@ fn damage_result(random: &mut SmallRng, values: &[Vec<u8>], call: &mut Call) {
         OperationResult::Value(value) | OperationResult::Compared { current: value, .. } => {
             *value = if random.random() { values.choose(random).cloned() } else { None };
         }
+        OperationResult::ComparedVersion { swapped, .. } => *swapped = !*swapped,
+        OperationResult::Items { more, .. } => *more = !*more,
         OperationResult::Session { .. } | OperationResult::NotApplied => {}
     }
 }

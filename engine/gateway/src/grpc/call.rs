@@ -1,0 +1,139 @@
+//! One call: its deadline, the question it makes of the cluster, and the answer or what went wrong.
+//!
+//! Off the data path.
+//! Invariant: a question is asked once; whether it is asked again is the client's to decide, by what the status says.
+
+use std::time::Duration;
+
+use ringraft_net::client::ClientError;
+use ringraft_net::slots;
+use ringraft_net::wire::{Consistency, Operation, OperationResult, Position};
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use super::deadline;
+use super::proto::kv;
+use super::status::{self, Problem};
+use crate::errors::{Code, Failure};
+use crate::state::State;
+
+/// How fresh what a call reads must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Freshness {
+    pub(super) consistency: Consistency,
+    pub(super) max_staleness_ms: u32,
+}
+
+impl Freshness {
+    /// What a message says.
+    pub(super) fn of(consistency: i32, max_staleness_ms: u32) -> Result<Self, Status> {
+        let consistency = match kv::Consistency::try_from(consistency) {
+            Ok(kv::Consistency::Unspecified | kv::Consistency::Linearizable) => Consistency::Linearizable,
+            Ok(kv::Consistency::Lease) => Consistency::Lease,
+            Ok(kv::Consistency::Follower) => Consistency::Follower,
+            Ok(kv::Consistency::Stale) => Consistency::Stale,
+            Err(_) => return Err(status::bad_request(format!("there is no consistency {consistency}"))),
+        };
+        if max_staleness_ms > 0 && consistency != Consistency::Stale {
+            return Err(status::bad_request("max_staleness_ms is for stale reads"));
+        }
+        Ok(Self { consistency, max_staleness_ms })
+    }
+}
+
+/// What all questions of one call share.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) state: State,
+    pub(super) timeout: Duration,
+}
+
+impl Call {
+    /// A call with this metadata.
+    pub(super) fn of(state: &State, metadata: &MetadataMap) -> Result<Self, Status> {
+        let timeout = deadline::of(metadata, state.settings().request_timeout)?;
+        Ok(Self { state: state.clone(), timeout })
+    }
+
+    /// Asks for several operations of one group, all or nothing.
+    pub(super) async fn ask(
+        &self,
+        operations: Vec<Operation>,
+        freshness: Freshness,
+    ) -> Result<(Position, Vec<OperationResult>), ClientError> {
+        let Freshness { consistency, max_staleness_ms } = freshness;
+        let client = self.state.client();
+        let answer = client.request_with(operations, consistency, max_staleness_ms, Some(self.timeout)).await?;
+        Ok((answer.position, answer.value))
+    }
+
+    /// Asks for one operation.
+    pub(super) async fn ask_one(
+        &self,
+        operation: Operation,
+        freshness: Freshness,
+    ) -> Result<(kv::Position, OperationResult), Status> {
+        let slot = operation.as_operation_ref().key().map(slots::slot);
+        let (position, results) = match self.ask(vec![operation], freshness).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.problem(error, slot).await.into()),
+        };
+        let result = results.into_iter().next().ok_or_else(|| internal("answered without a result"))?;
+        Ok((self.position(position).await, result))
+    }
+
+    /// Asks for one write.
+    pub(super) async fn write(&self, operation: Operation) -> Result<(kv::Position, OperationResult), Status> {
+        self.ask_one(operation, Freshness::default()).await
+    }
+
+    /// Number of groups of the cluster.
+    pub(super) async fn groups(&self) -> Result<u32, Status> {
+        self.state.groups().await.map_err(status::of)
+    }
+
+    /// With the term of its group.
+    pub(super) async fn position(&self, position: Position) -> kv::Position {
+        let term = self.state.term_of(position).await;
+        kv::Position { group: position.group, index: position.index, position: position.position, term }
+    }
+
+    /// What went wrong with a key of this slot, and who leads its group.
+    pub(super) async fn problem(&self, error: ClientError, slot: Option<u16>) -> Problem {
+        let problem = Problem::from(error);
+        let (Some(slot), Some(view)) = (slot, self.state.view().await) else { return problem };
+        let group = slots::group_of_slot(slot, view.groups.max(1));
+        problem.in_group(group, Some(&view))
+    }
+}
+
+/// Which write it was: the version of what the request at this position has written.
+pub(super) fn version(position: &kv::Position) -> u64 {
+    ringraft_net::wire::items::version_at(position.index, position.position)
+}
+
+/// An answer that does not fit its question.
+pub(super) fn unexpected(result: &OperationResult) -> Status {
+    internal(&format!("answered another operation: {result:?}"))
+}
+
+fn internal(message: &str) -> Status {
+    status::of(Failure::new(Code::Internal, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn freshness_is_read_or_refused() {
+        let of = |consistency, max_staleness_ms| Freshness::of(consistency, max_staleness_ms).ok();
+        let fresh = |consistency, max_staleness_ms| Some(Freshness { consistency, max_staleness_ms });
+        assert_eq!(of(0, 0), fresh(Consistency::Linearizable, 0));
+        assert_eq!(of(1, 0), fresh(Consistency::Linearizable, 0));
+        assert_eq!(of(2, 0), fresh(Consistency::Lease, 0));
+        assert_eq!(of(3, 0), fresh(Consistency::Follower, 0));
+        assert_eq!(of(4, 250), fresh(Consistency::Stale, 250));
+        assert_eq!((of(5, 0), of(-1, 0), of(1, 250)), (None, None, None));
+    }
+}

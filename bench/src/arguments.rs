@@ -38,10 +38,34 @@ impl TargetName {
     }
 }
 
+/// How ringraft is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// The binary protocol of its shards.
+    Native,
+    /// HTTP/1.1 of its gateways: raw bodies, connections that stay open.
+    Http,
+    /// gRPC of its gateways.
+    Grpc,
+}
+
+impl Protocol {
+    /// The name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Http => "http",
+            Self::Grpc => "grpc",
+        }
+    }
+}
+
 /// When all keys are written before the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PreloadWhen {
-    /// When the run reads.
+    /// When the run reads or deletes.
     Auto,
     /// Always.
     Always,
@@ -56,14 +80,20 @@ const EXAMPLES: &str = "Examples:
       as many puts as 256 clients can make
   ringraft bench --closed --clients 1 --read-percent 100
       latency of one linearizable get at a time
+  ringraft bench --closed --clients 1 --operations 300
+      300 puts one after another
   ringraft bench --closed --read-percent 100 --read-consistency follower
       linearizable gets that all nodes answer
   ringraft bench --rate 50000 --distribution zipfian --read-percent 50 --output results
       half reads, hot keys; report.json, .hgrm files and latency.svg in the folder results
   ringraft bench --closed --etcd 127.0.0.1:2379,127.0.0.1:2381,127.0.0.1:2383 --redis 127.0.0.1:6379 --repeat 3
       the same load for etcd and Redis in the same run, taking turns three times
+  ringraft bench --protocol grpc --closed --clients 64 --connections 64 --etcd 127.0.0.1:2379
+      puts through the gateways' gRPC beside etcd's, one connection for each client
   ringraft bench --endpoints 10.0.0.1:7000,10.0.0.2:7000,10.0.0.3:7000 --json
       a cluster that is already running; the report as one JSON object
+  ringraft bench suite --out results
+      write, read and delete latency, failover, staleness and recovery of a follower; text, JSON and a page with plots
   ringraft bench --grow --rate 5000
       what clients notice while three nodes become seven and three again, and a wiped one is replaced
   ringraft bench --idle --groups 1000 --duration 20s
@@ -95,7 +125,8 @@ pub struct BenchArgs {
           value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub pipeline: u32,
 
-    /// Connections that clients share: to each leader (ringraft), to the server (redis), in all (etcd)
+    /// Connections that clients share: to each leader (ringraft native), to the server (redis), in all (ringraft http and
+    /// grpc, etcd)
     #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Load",
           value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub connections: u32,
@@ -112,6 +143,11 @@ pub struct BenchArgs {
     /// How long to measure, for example 15s, 500ms, 2m
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse, help_heading = "Load")]
     pub duration: Duration,
+
+    /// End when so many operations were measured, if that is before --duration is over
+    #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true, help_heading = "Load",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub operations: u64,
 
     /// How long to load before measuring
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration::parse, help_heading = "Load")]
@@ -145,6 +181,10 @@ pub struct BenchArgs {
           value_parser = clap::value_parser!(u8).range(0..=100))]
     pub read_percent: u8,
 
+    /// Deletes instead of puts and gets: each of a key that exists, each key once; when none is left, all are written again
+    #[arg(long, help_heading = "Data", conflicts_with = "read_percent")]
+    pub deletes: bool,
+
     /// How fresh gets are, ringraft only: linearizable, lease (the nodes must allow it: lease_reads), follower, stale; the
     /// last two are spread over all nodes
     #[arg(long, value_name = "KIND", default_value = "linearizable", help_heading = "Data")]
@@ -162,7 +202,11 @@ pub struct BenchArgs {
     #[arg(long, value_name = "SYSTEM", default_value = "ringraft", help_heading = "Systems")]
     pub target: TargetName,
 
-    /// A running ringraft cluster instead of a local one started for the run
+    /// How ringraft is spoken to; for http, nodes that do not lead must pass writes on (http_proxy)
+    #[arg(long, value_name = "PROTOCOL", default_value = "native", help_heading = "Systems")]
+    pub protocol: Protocol,
+
+    /// A running ringraft cluster (its addresses for that protocol) instead of a local one started for the run
     #[arg(long, value_name = "HOST:PORT,..", value_delimiter = ',', help_heading = "Systems")]
     pub endpoints: Vec<String>,
 
@@ -251,7 +295,7 @@ impl BenchArgs {
     #[must_use]
     pub fn preloads(&self) -> bool {
         match self.preload {
-            PreloadWhen::Auto => self.read_percent > 0,
+            PreloadWhen::Auto => self.read_percent > 0 || self.deletes,
             PreloadWhen::Always => true,
             PreloadWhen::Never => false,
         }
@@ -273,6 +317,7 @@ impl BenchArgs {
             distribution: self.distribution,
             value_bytes: self.value_size as usize,
             read_percent: self.read_percent,
+            deletes: self.deletes,
             seed: self.seed,
         }
     }
@@ -292,6 +337,8 @@ impl BenchArgs {
             drain_ns_max: self.timeout.as_nanos() as u64,
             wake_ns_min: self.wake.as_nanos() as u64,
             verify_values: self.preloads(),
+            samples_max: 0,
+            operations_max: self.operations,
         }
     }
 
@@ -300,7 +347,7 @@ impl BenchArgs {
     pub fn preload_load(&self) -> Load {
         // Large values need fewer outstanding to keep a system busy, and less of its memory.
         let outstanding = (PRELOAD_OUTSTANDING * 1024 / (self.value_size as usize).max(1024)).max(4);
-        Load { pace: Pace::Closed { outstanding }, verify_values: false, ..self.load() }
+        Load { pace: Pace::Closed { outstanding }, verify_values: false, operations_max: u64::MAX, ..self.load() }
     }
 }
 
@@ -326,6 +373,7 @@ mod tests {
         assert_eq!((args.rate, args.clients, args.connections, args.pipeline), (10_000, 256, 8, 1));
         assert_eq!((args.duration.as_secs(), args.warmup.as_secs(), args.value_size, args.keys), (30, 3, 128, 100_000));
         assert!(args.needs_cluster() && !args.preloads() && args.validate().is_ok());
+        assert_eq!(args.protocol, Protocol::Native);
         assert!(matches!(args.load().pace, Pace::Open { rate: 10_000, .. }));
         assert_eq!(args.systems(), [TargetName::Ringraft]);
     }
@@ -355,6 +403,7 @@ mod tests {
             assert!(parse(&words).is_err(), "{words:?}");
         }
         assert!(parse(&["--closed", "--rate", "5"]).is_err());
+        assert!(parse(&["--deletes", "--read-percent", "5"]).is_err());
         let refused = |words: &[&str]| parse(words).unwrap().validate().unwrap_err();
         assert_eq!(refused(&["--target", "etcd"]), ArgumentsError::Address("etcd"));
         assert_eq!(refused(&["--duration", "0s"]), ArgumentsError::Duration);

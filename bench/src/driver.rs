@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::recorder::{ErrorKind, Recorder};
+use crate::samples::Sample;
 use crate::schedule::Schedule;
 use crate::targets::{Busy, Completion, Seen, Target, TargetError};
 use crate::workload::{OperationKind, Workload};
@@ -53,12 +54,16 @@ pub struct Load {
     pub warmup_ns: u64,
     /// Length of the window.
     pub window_ns: u64,
+    /// The window ends when so many of its operations were sent and answered, if that is before its time is over.
+    pub operations_max: u64,
     /// How long answers are awaited after the window.
     pub drain_ns_max: u64,
     /// Shortest sleep of an idle open loop.
     pub wake_ns_min: u64,
-    /// Check values read: right if all keys were preloaded by this workload.
+    /// Check what gets and deletes find: right if all keys were preloaded by this workload.
     pub verify_values: bool,
+    /// Operations of the window that are kept one by one, at most; beyond it they are only counted.
+    pub samples_max: usize,
 }
 
 /// Looks at a run from outside: takes the servers' figures at the edges of the window, shows progress.
@@ -94,7 +99,11 @@ pub struct Outcome {
     pub offered: u64,
     /// Successful answers that arrived within the window.
     pub achieved: u64,
-    /// The window; shorter than asked when stopped early.
+    /// The operations of the window, in the order in which they ended.
+    pub samples: Vec<Sample>,
+    /// Begin of the window, by the run's clock.
+    pub window_start_ns: u64,
+    /// The window; shorter than asked when stopped early, or when the operations were done.
     pub window_ns: u64,
     /// Stopped from outside before its end.
     pub interrupted: bool,
@@ -143,6 +152,7 @@ pub struct Driver<'a, T: ?Sized, C> {
     /// The workload's current operation has not been accepted yet.
     held: bool,
     recorder: Recorder,
+    samples: Vec<Sample>,
     start_ns: u64,
     completed: u64,
     achieved: u64,
@@ -169,6 +179,7 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
             completions: Vec::with_capacity(outstanding.min(BURST * 8)),
             held: false,
             recorder: Recorder::new(),
+            samples: Vec::new(),
             start_ns,
             completed: 0,
             achieved: 0,
@@ -212,7 +223,11 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
                 interrupted = true;
                 self.load.window_ns = now_ns.saturating_sub(self.window_start_ns());
             }
-            let last_turn = interrupted || now_ns >= self.window_end_ns();
+            let done = self.all_are_sent() && self.outstanding() == 0;
+            if done {
+                self.load.window_ns = now_ns.saturating_sub(self.window_start_ns());
+            }
+            let last_turn = interrupted || done || now_ns >= self.window_end_ns();
             // On the last turn everything still due in the window is sent, however much it is.
             let burst = if last_turn { usize::MAX } else { BURST };
             let next = match &mut schedule {
@@ -233,14 +248,17 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
         }
         observer.window_ended(self.completed);
         self.drain()?;
-        if let Some(schedule) = &schedule {
+        // What was not to be sent is not missing.
+        if let Some(schedule) = schedule.as_ref().filter(|_| !self.all_are_sent()) {
             self.account_unsent(schedule);
         }
         Ok(Outcome {
+            window_start_ns: self.window_start_ns(),
             offered: self.offered,
             achieved: self.achieved,
             window_ns: self.load.window_ns,
             recorder: self.recorder,
+            samples: self.samples,
             interrupted,
         })
     }
@@ -287,7 +305,15 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
         Next::Again
     }
 
+    /// No operation of the window may be sent any more.
+    fn all_are_sent(&self) -> bool {
+        self.offered >= self.load.operations_max
+    }
+
     fn send(&mut self, slot_number: u32, intended_ns: u64, now_ns: u64) -> Result<(), Busy> {
+        if self.all_are_sent() {
+            return Err(Busy);
+        }
         if !self.held {
             self.workload.advance();
             self.held = true;
@@ -344,17 +370,28 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
         }
         if self.in_window(intended_ns) {
             let at_ns = completion.at_ns;
+            let latency_ns = at_ns.saturating_sub(intended_ns);
+            self.keep(Sample { intended_ns, latency_ns, good: result.is_ok() });
             match result {
-                Ok(()) => {
-                    self.recorder.success(kind, at_ns.saturating_sub(intended_ns), at_ns.saturating_sub(sent_ns));
-                }
-                Err(ErrorKind::Timeout) => {
-                    self.recorder.unanswered(kind, ErrorKind::Timeout, at_ns.saturating_sub(intended_ns));
-                }
+                Ok(()) => self.recorder.success(kind, latency_ns, at_ns.saturating_sub(sent_ns)),
+                Err(ErrorKind::Timeout) => self.recorder.unanswered(kind, ErrorKind::Timeout, latency_ns),
                 Err(error) => self.recorder.error(error),
             }
         }
         Some(result)
+    }
+
+    fn keep(&mut self, sample: Sample) {
+        if self.samples.len() < self.load.samples_max {
+            self.samples.push(sample);
+        }
+    }
+
+    /// Of an operation that has no answer.
+    fn unanswered(&mut self, kind: OperationKind, error: ErrorKind, intended_ns: u64, now_ns: u64) {
+        let latency_ns = now_ns.saturating_sub(intended_ns);
+        self.keep(Sample { intended_ns, latency_ns, good: false });
+        self.recorder.unanswered(kind, error, latency_ns);
     }
 
     /// A success that saw the wrong thing is an error.
@@ -365,7 +402,7 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
                 let right = length == self.workload.options().value_bytes && mark == expected_mark;
                 if right { Ok(()) } else { Err(ErrorKind::WrongValue) }
             }
-            Seen::Written | Seen::Missing | Seen::Value { .. } => Ok(()),
+            Seen::Written | Seen::Deleted | Seen::Missing | Seen::Value { .. } => Ok(()),
         }
     }
 
@@ -379,7 +416,7 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
         for index in 0..self.slots.len() {
             let slot = self.slots[index];
             if slot.in_use && self.in_window(slot.intended_ns) {
-                self.recorder.unanswered(slot.kind, ErrorKind::Timeout, now_ns.saturating_sub(slot.intended_ns));
+                self.unanswered(slot.kind, ErrorKind::Timeout, slot.intended_ns, now_ns);
             }
         }
         Ok(())
@@ -397,7 +434,7 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
                 }
                 self.held = false;
                 let kind = self.workload.current().kind;
-                self.recorder.unanswered(kind, ErrorKind::Overrun, now_ns.saturating_sub(intended_ns));
+                self.unanswered(kind, ErrorKind::Overrun, intended_ns, now_ns);
             }
         }
     }

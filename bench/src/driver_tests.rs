@@ -71,6 +71,9 @@ impl Target for FakeTarget {
                 self.stored.insert(operation.key.to_vec(), operation.value.to_vec());
                 Ok(Seen::Written)
             }
+            (None, OperationKind::Delete) => {
+                Ok(if self.stored.remove(operation.key.as_slice()).is_some() { Seen::Deleted } else { Seen::Missing })
+            }
             (None, OperationKind::Get) => Ok(self
                 .stored
                 .get(operation.key.as_slice())
@@ -134,6 +137,7 @@ fn workload(read_percent: u8) -> Workload {
         distribution: KeyDistribution::Uniform,
         value_bytes: 32,
         read_percent,
+        deletes: false,
         seed: 1,
     })
 }
@@ -145,7 +149,9 @@ fn open(rate: u64, outstanding_max: usize) -> Load {
         window_ns: 2_000 * MILLISECOND,
         drain_ns_max: 1_000 * MILLISECOND,
         wake_ns_min: 100 * MICROSECOND,
+        operations_max: u64::MAX,
         verify_values: false,
+        samples_max: 0,
     }
 }
 
@@ -295,6 +301,45 @@ fn reads_are_verified_against_what_was_preloaded() {
     let outcome = Driver::new(&mut target, &clock, &mut reads, load).run(&mut counter, &stop).unwrap();
     let kinds: Vec<&str> = outcome.recorder.errors_by_kind().into_keys().collect();
     assert_eq!(kinds, ["missing_value", "wrong_value"]);
+}
+
+#[test]
+fn a_run_of_so_many_operations_has_so_many() {
+    for pace in [Pace::Closed { outstanding: 7 }, Pace::Open { rate: 1_000, outstanding_max: 3 }] {
+        let clock = FakeClock::default();
+        let mut target = FakeTarget::new(&clock, MILLISECOND);
+        let load = Load { pace, operations_max: 100, ..open(1, 1) };
+        let (outcome, _) = run(&mut target, load, 0);
+        assert_eq!(
+            (outcome.offered, outcome.recorder.operations(), outcome.recorder.errors()),
+            (100, 100, 0),
+            "{pace:?}"
+        );
+        // Answers to what was sent before the window count as well.
+        assert!((100..=107).contains(&outcome.achieved), "{pace:?}: {}", outcome.achieved);
+        assert!(!outcome.interrupted && outcome.window_ns < 200 * MILLISECOND, "{pace:?}: {}", outcome.window_ns);
+    }
+}
+
+#[test]
+fn deletes_find_every_key_and_write_it_again() {
+    let clock = FakeClock::default();
+    let mut target = FakeTarget::new(&clock, 10 * MICROSECOND);
+    let mut workload = Workload::new(WorkloadOptions { deletes: true, ..*workload(0).options() });
+    let (verify_values, samples_max) = (true, 150);
+    let load = Load { window_ns: 400 * MILLISECOND, warmup_ns: 0, verify_values, samples_max, ..open(1_000, 16) };
+    let mut counter = Counter::default();
+    let stop = AtomicBool::new(false);
+    Driver::new(&mut target, &clock, &mut workload, load).preload(&mut counter, &stop).unwrap();
+    let outcome = Driver::new(&mut target, &clock, &mut workload, load).run(&mut counter, &stop).unwrap();
+    assert_eq!((outcome.recorder.errors(), outcome.recorder.succeeded), (0, 400));
+    let count = |kind| outcome.recorder.kind(kind).response.len();
+    assert_eq!((count(OperationKind::Delete), count(OperationKind::Put)), (200, 200));
+    assert_eq!(outcome.samples.len(), 150, "no more than asked for");
+    assert!(outcome.samples.iter().all(|sample| sample.good && sample.intended_ns >= outcome.window_start_ns));
+    target.stored.clear();
+    let outcome = Driver::new(&mut target, &clock, &mut workload, load).run(&mut counter, &stop).unwrap();
+    assert_eq!(outcome.recorder.errors_by_kind().get("missing_value"), Some(&100));
 }
 
 #[test]

@@ -26,13 +26,14 @@ pub mod progress;
 pub mod recorder;
 pub mod report;
 pub mod run;
+pub mod samples;
 pub mod schedule;
 pub mod system;
 pub mod table;
 pub mod targets;
 pub mod workload;
 
-pub use arguments::{BenchArgs, TargetName};
+pub use arguments::{BenchArgs, Protocol, TargetName};
 pub use report::{Floor, Report};
-pub use run::{BenchError, run, run_until};
+pub use run::{BenchError, Sampled, run, run_sampled, run_until};
 pub use system::ServerProcess;

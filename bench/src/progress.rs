@@ -3,6 +3,7 @@
 //! Off the data path. On a terminal the line is rewritten in place, else lines follow each other; both are flushed.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::driver::{Observer, ProgressView};
 use crate::system::{Sample, Sampler};
@@ -15,6 +16,8 @@ pub struct RunObserver<'a> {
     enabled: bool,
     terminal: bool,
     last: (u64, u64),
+    /// Raised when the window begins, for who does something meanwhile.
+    pub begun: Option<&'a AtomicBool>,
     /// At the beginning of the window.
     pub before: Option<Sample>,
     /// At its end.
@@ -26,7 +29,7 @@ impl<'a> RunObserver<'a> {
     #[must_use]
     pub fn new(sampler: &'a Sampler, label: String, enabled: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Self { sampler, label, enabled, terminal, last: (0, 0), before: None, after: None }
+        Self { sampler, label, enabled, terminal, last: (0, 0), begun: None, before: None, after: None }
     }
 
     fn line(&mut self, view: &ProgressView<'_>) -> String {
@@ -35,7 +38,7 @@ impl<'a> RunObserver<'a> {
         let rate = (view.completed - last_completed.min(view.completed)) as f64 / seconds;
         let phase = if self.before.is_none() { " warm-up" } else { "" };
         let mut line = format!("{}{phase} {rate:>9.0} ops/s", self.label);
-        for (kind, name) in [(OperationKind::Put, "put"), (OperationKind::Get, "get")] {
+        for (kind, name) in OperationKind::NAMED {
             let response = &view.recorder.kind(kind).response;
             if !response.is_empty() {
                 let p99_ms = response.value_at_quantile(0.99) as f64 / 1e6;
@@ -54,6 +57,9 @@ impl<'a> RunObserver<'a> {
 impl Observer for RunObserver<'_> {
     fn window_begins(&mut self, completed: u64) {
         self.before = Some(self.sampler.sample(completed));
+        if let Some(begun) = self.begun {
+            begun.store(true, Ordering::Release);
+        }
     }
 
     fn window_ended(&mut self, completed: u64) {

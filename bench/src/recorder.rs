@@ -112,6 +112,7 @@ impl KindRecorder {
 pub struct Recorder {
     puts: KindRecorder,
     gets: KindRecorder,
+    deletes: KindRecorder,
     errors: [u64; ErrorKind::ALL.len()],
     /// Operations of the window that succeeded.
     pub succeeded: u64,
@@ -128,7 +129,8 @@ impl Recorder {
     #[must_use]
     pub fn new() -> Self {
         let errors = [0; ErrorKind::ALL.len()];
-        Self { puts: KindRecorder::new(), gets: KindRecorder::new(), errors, succeeded: 0 }
+        let [puts, gets, deletes] = [KindRecorder::new(), KindRecorder::new(), KindRecorder::new()];
+        Self { puts, gets, deletes, errors, succeeded: 0 }
     }
 
     /// The histograms of one kind.
@@ -137,6 +139,7 @@ impl Recorder {
         match kind {
             OperationKind::Put => &self.puts,
             OperationKind::Get => &self.gets,
+            OperationKind::Delete => &self.deletes,
         }
     }
 
@@ -144,6 +147,7 @@ impl Recorder {
         match kind {
             OperationKind::Put => &mut self.puts,
             OperationKind::Get => &mut self.gets,
+            OperationKind::Delete => &mut self.deletes,
         }
     }
 
@@ -192,18 +196,19 @@ impl Recorder {
     /// Response latencies of all kinds together.
     #[must_use]
     pub fn response(&self) -> Histogram<u64> {
-        sum(&self.puts.response, &self.gets.response)
+        sum([&self.puts.response, &self.gets.response, &self.deletes.response])
     }
 
     /// Service times of all kinds together.
     #[must_use]
     pub fn service(&self) -> Histogram<u64> {
-        sum(&self.puts.service, &self.gets.service)
+        sum([&self.puts.service, &self.gets.service, &self.deletes.service])
     }
 
     /// Adds what another round measured.
     pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in [(&mut self.puts, &other.puts), (&mut self.gets, &other.gets)] {
+        let Self { puts, gets, deletes, .. } = self;
+        for (mine, theirs) in [(puts, &other.puts), (gets, &other.gets), (deletes, &other.deletes)] {
             add(&mut mine.response, &theirs.response);
             add(&mut mine.service, &theirs.service);
         }
@@ -218,9 +223,9 @@ fn add(to: &mut Histogram<u64>, from: &Histogram<u64>) {
     to.add(from).expect("all histograms have the same bounds");
 }
 
-fn sum(first: &Histogram<u64>, second: &Histogram<u64>) -> Histogram<u64> {
+fn sum([first, others @ ..]: [&Histogram<u64>; 3]) -> Histogram<u64> {
     let mut total = first.clone();
-    add(&mut total, second);
+    others.iter().for_each(|other| add(&mut total, other));
     total
 }
 

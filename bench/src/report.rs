@@ -87,6 +87,8 @@ pub struct RoundReport {
 pub struct SystemReport {
     /// The system.
     pub target: TargetName,
+    /// How it was spoken to: `native`, `http`, `grpc` or `resp`.
+    pub protocol: &'static str,
     /// `open` or `closed`.
     pub mode: &'static str,
     /// Operations that were meant to start, per second of the window.
@@ -107,6 +109,8 @@ pub struct SystemReport {
     pub put: Option<KindReport>,
     /// Gets alone.
     pub get: Option<KindReport>,
+    /// Deletes alone.
+    pub delete: Option<KindReport>,
     /// CPU of all server processes per answer.
     pub server_cpu_us_per_op: Option<f64>,
     /// CPU of the generator per answer.
@@ -181,6 +185,8 @@ pub struct RunFacts {
     pub distribution: KeyDistribution,
     /// Share of gets.
     pub read_percent: u8,
+    /// Deletes instead of puts and gets.
+    pub deletes: bool,
     /// Seed.
     pub seed: u64,
     /// Warm-up before each window, not measured.
@@ -355,6 +361,7 @@ pub fn system_report(
     let processor_us = window_ns as f64 / 1e3 * std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
     SystemReport {
         target,
+        protocol: protocol(target, args),
         mode,
         offered_ops_s: rate(rounds.iter().map(|round| round.outcome.offered).sum(), window_ns),
         achieved_ops_s: rate(rounds.iter().map(|round| round.outcome.achieved).sum(), window_ns),
@@ -365,6 +372,7 @@ pub fn system_report(
         service_us: Latency::of(&total.service()),
         put: kind(OperationKind::Put),
         get: kind(OperationKind::Get),
+        delete: kind(OperationKind::Delete),
         server_cpu_us_per_op: costs.per_op(|sample| sample.server_cpu_us),
         generator_cpu_us_per_op: costs.per_op(|sample| Some(sample.generator_cpu_us)),
         machine_cpu_us_per_op: costs.per_op(|sample| sample.machine_cpu_us),
@@ -389,6 +397,14 @@ pub fn system_report(
         settings: facts.settings,
         warnings: facts.warnings,
         rounds: rounds.iter().map(round_report).collect(),
+    }
+}
+
+fn protocol(target: TargetName, args: &BenchArgs) -> &'static str {
+    match target {
+        TargetName::Ringraft => args.protocol.name(),
+        TargetName::Etcd => "grpc",
+        TargetName::Redis => "resp",
     }
 }
 

@@ -33,7 +33,9 @@ fn round(achieved: u64, latency_ns: u64) -> Round {
         ..Sample::default()
     };
     let before = Sample { device: Some(DeviceCounters::default()), ..before };
-    let outcome = Outcome { recorder, offered: achieved, achieved, window_ns: 1_000_000_000, interrupted: false };
+    let (samples, window_start_ns, window_ns) = (Vec::new(), 0, 1_000_000_000);
+    let offered = achieved;
+    let outcome = Outcome { recorder, offered, achieved, samples, window_start_ns, window_ns, interrupted: false };
     Round { outcome, before: Some(before), after: Some(after) }
 }
 
@@ -57,6 +59,7 @@ fn report() -> Report {
         keys: 1,
         distribution: KeyDistribution::Uniform,
         read_percent: 0,
+        deletes: false,
         seed: 1,
         warmup_s: 0.0,
         repeat: 2,
@@ -75,6 +78,7 @@ fn json_is_one_object_with_the_promised_fields() {
     assert!(!text.contains('\n'));
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     for field in [
+        "protocol",
         "offered_ops_s",
         "achieved_ops_s",
         "operations",

@@ -5,6 +5,7 @@
 //! Systems take turns and are never loaded at once; with several rounds the turns alternate, because machines change
 //! their speed over minutes and only neighbours in time can be compared.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,20 +14,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
-use crate::arguments::{ArgumentsError, BenchArgs, TargetName};
+use crate::arguments::{ArgumentsError, BenchArgs, Protocol, TargetName};
 use crate::clock::MonotonicClock;
-use crate::driver::Driver;
+use crate::driver::{Driver, Load};
 use crate::plot::{PlotError, Series};
 use crate::progress::RunObserver;
 use crate::recorder::Recorder;
 use crate::report::{self, Report, Round, RunFacts, SystemReport};
-use crate::system::{Sampler, ServerProcess, listening_processes};
-use crate::targets::etcd::EtcdTarget;
+use crate::system::{DeviceNumber, Sampler, ServerProcess, listening_processes};
+use crate::targets::etcd::{EtcdApi, EtcdTarget};
 use crate::targets::redis::RedisTarget;
 use crate::targets::ringraft::RingraftTarget;
+use crate::targets::ringraft_grpc::{RingraftApi, RingraftGrpcTarget};
+use crate::targets::ringraft_http::RingraftHttpTarget;
 use crate::targets::{Target, TargetError, TargetFacts};
 use crate::workload::{OperationKind, Workload, WorkloadOptions};
-use crate::{hgrm, host, plot};
+use crate::{hgrm, host, plot, samples};
 
 /// Why a run gave no report. Failed operations are part of the report instead.
 #[derive(Debug, Error)]
@@ -108,7 +111,7 @@ pub fn run_until(
     for round in 0..args.repeat {
         for system in &mut systems {
             if !stop.load(Ordering::Relaxed) {
-                let measured = system.round(args, round, stop);
+                let measured = system.round(args, args.load(), round, MonotonicClock::start(), (None, stop));
                 measured.map_err(|error| error.of(system.name))?;
             }
         }
@@ -122,6 +125,40 @@ pub fn run_until(
         write_files(folder, &report, &systems)?;
     }
     Ok(report)
+}
+
+/// A run of one system whose operations were kept one by one.
+pub struct Sampled {
+    /// Its figures.
+    pub report: SystemReport,
+    /// Its histograms.
+    pub recorder: Recorder,
+    /// Its operations, in the order in which they ended.
+    pub samples: Vec<samples::Sample>,
+    /// Begin of the window, by the clock that was given.
+    pub window_start_ns: u64,
+    /// The devices below the servers' files.
+    pub devices: BTreeSet<DeviceNumber>,
+}
+
+/// One round of one system, every operation kept, times by `clock`. Raises `begun` when the window begins, and ends early
+/// when `stop` becomes true.
+pub fn run_sampled(
+    args: &BenchArgs,
+    servers: &[ServerProcess],
+    endpoints: &[String],
+    clock: MonotonicClock,
+    (begun, stop): (&AtomicBool, &AtomicBool),
+) -> Result<Sampled, BenchError> {
+    args.validate()?;
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1_000));
+    let mut system = System::new(args.target, args, servers, endpoints)?;
+    let load = Load { samples_max: samples::SAMPLES_MAX, ..args.load() };
+    system.round(args, load, 0, clock, (Some(begun), stop)).map_err(|error| error.of(system.name))?;
+    let report = system.report(args);
+    let outcome = system.rounds.pop().ok_or(BenchError::Interrupted)?.outcome;
+    let (samples, window_start_ns) = (outcome.samples, outcome.window_start_ns);
+    Ok(Sampled { report, recorder: system.total, samples, window_start_ns, devices: system.sampler.devices().clone() })
 }
 
 /// An error before it is known which system it belongs to.
@@ -178,32 +215,34 @@ impl System {
     }
 
     fn connect(&self, args: &BenchArgs, clock: MonotonicClock) -> Result<Box<dyn Target>, TargetError> {
-        let connections = args.connections as usize;
+        let (endpoints, connections) = (&self.endpoints, args.connections as usize);
         Ok(match self.name {
-            TargetName::Ringraft => Box::new(RingraftTarget::connect(
-                &self.endpoints,
-                connections,
-                args.read_consistency,
-                args.timeout,
-                clock,
-            )?),
-            TargetName::Etcd => Box::new(EtcdTarget::connect(&self.endpoints, connections, clock)?),
-            TargetName::Redis => Box::new(RedisTarget::connect(&self.endpoints[0], connections, clock)?),
+            TargetName::Ringraft => return connect_ringraft(args, endpoints, clock),
+            TargetName::Etcd => Box::new(EtcdTarget::connect(EtcdApi, endpoints, connections, clock)?),
+            TargetName::Redis => Box::new(RedisTarget::connect(&endpoints[0], connections, clock)?),
         })
     }
 
     /// Connects, preloads if that has not been done, and runs warm-up, window and drain.
-    fn round(&mut self, args: &BenchArgs, round: u32, stop: &AtomicBool) -> Result<(), RoundError> {
-        let clock = MonotonicClock::start();
+    fn round(
+        &mut self,
+        args: &BenchArgs,
+        load: Load,
+        round: u32,
+        clock: MonotonicClock,
+        (begun, stop): (Option<&AtomicBool>, &AtomicBool),
+    ) -> Result<(), RoundError> {
         let mut target = self.connect(args, clock)?;
         let seed = args.seed.wrapping_add(u64::from(round) << 32);
         let mut workload = Workload::new(WorkloadOptions { seed, ..args.workload() });
         let label = self.name.name();
-        if args.preloads() && !self.preloaded {
+        // Another round must find the keys that the last one deleted.
+        if args.preloads() && (args.deletes || !self.preloaded) {
             self.preload(args, target.as_mut(), &mut workload, &clock, stop)?;
         }
         let mut observer = self.observer(args, label.to_owned());
-        let outcome = Driver::new(target.as_mut(), &clock, &mut workload, args.load()).run(&mut observer, stop)?;
+        observer.begun = begun;
+        let outcome = Driver::new(target.as_mut(), &clock, &mut workload, load).run(&mut observer, stop)?;
         let (before, after) = (observer.before.take(), observer.after.take());
         self.facts = target.facts();
         self.total.merge(&outcome.recorder);
@@ -239,6 +278,23 @@ impl System {
     }
 }
 
+fn connect_ringraft(
+    args: &BenchArgs,
+    endpoints: &[String],
+    clock: MonotonicClock,
+) -> Result<Box<dyn Target>, TargetError> {
+    let (connections, consistency) = (args.connections as usize, args.read_consistency);
+    Ok(match args.protocol {
+        Protocol::Native => {
+            Box::new(RingraftTarget::connect(endpoints, connections, consistency, args.timeout, clock)?)
+        }
+        Protocol::Http => Box::new(RingraftHttpTarget::connect(endpoints, connections, consistency, clock)?),
+        Protocol::Grpc => {
+            Box::new(RingraftGrpcTarget::connect(RingraftApi { consistency }, endpoints, connections, clock)?)
+        }
+    })
+}
+
 /// What can be resolved of a list of addresses, also when they are URLs.
 fn addresses(endpoints: &[String]) -> Vec<SocketAddr> {
     let plain = endpoints.iter().map(|endpoint| endpoint.rsplit_once("://").map_or(endpoint.as_str(), |(_, a)| a));
@@ -262,6 +318,7 @@ fn assemble(args: &BenchArgs, systems: &[System], started_unix_s: u64, interrupt
             keys: args.keys,
             distribution: args.distribution,
             read_percent: args.read_percent,
+            deletes: args.deletes,
             seed: args.seed,
             warmup_s: args.warmup.as_secs_f64(),
             repeat: args.repeat,
@@ -283,7 +340,7 @@ fn write_files(folder: &Path, report: &Report, systems: &[System]) -> Result<(),
     write("report.json", &(report.to_json() + "\n"))?;
     let mut series = Vec::new();
     for system in systems {
-        for (kind, kind_name) in [(OperationKind::Put, "put"), (OperationKind::Get, "get")] {
+        for (kind, kind_name) in OperationKind::NAMED {
             let recorder = system.total.kind(kind);
             if recorder.response.is_empty() {
                 continue;

@@ -74,8 +74,8 @@ fn head(report: &Report) -> String {
     };
     let distribution = format!("{:?}", run.distribution).to_lowercase();
     format!(
-        "{load}; {}% gets, {} B values, {} keys {distribution}; window {} s after {} s of warm-up{}{}",
-        run.read_percent,
+        "{load}; {}, {} B values, {} keys {distribution}; window {} s after {} s of warm-up{}{}",
+        if run.deletes { "deletes".to_owned() } else { format!("{}% gets", run.read_percent) },
         system.value_bytes,
         count(run.keys as f64),
         system.duration_s,
@@ -117,6 +117,7 @@ const ROWS_OF_COST: &[Row] = &[
     ("server RSS", |s| s.server_rss_bytes.map_or(none(), |bytes| format!("{:.1} MiB", bytes as f64 / 1_048_576.0))),
     ("nodes / groups", |s| format!("{} / {}", s.nodes, s.groups.map_or(none(), |groups| groups.to_string()))),
     ("connections", |s| s.connections.to_string()),
+    ("protocol", |s| s.protocol.to_owned()),
 ];
 
 fn rows(systems: &[&SystemReport]) -> Vec<Row> {
@@ -176,7 +177,8 @@ fn pair(latency: &Latency) -> String {
 }
 
 /// Microseconds in the unit that shows three digits.
-fn time(microseconds: f64) -> String {
+#[must_use]
+pub fn time(microseconds: f64) -> String {
     match microseconds {
         us if us < 1_000.0 => format!("{us:.0} us"),
         us if us < 1_000_000.0 => format!("{:.2} ms", us / 1e3),
@@ -185,7 +187,8 @@ fn time(microseconds: f64) -> String {
 }
 
 /// A whole number with thousands separated.
-fn count(value: f64) -> String {
+#[must_use]
+pub fn count(value: f64) -> String {
     let digits = format!("{:.0}", value.max(0.0));
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (position, digit) in digits.chars().enumerate() {

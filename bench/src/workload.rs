@@ -1,4 +1,4 @@
-//! What is asked: a seeded stream of puts and gets over fixed-size keys.
+//! What is asked: a seeded stream of puts and gets, or of deletes, over fixed-size keys.
 //!
 //! Off the data path.
 //!
@@ -42,6 +42,13 @@ pub enum OperationKind {
     Put,
     /// Reads a value, linearizable.
     Get,
+    /// Removes a key that exists.
+    Delete,
+}
+
+impl OperationKind {
+    /// All kinds with their names in reports.
+    pub const NAMED: [(Self, &'static str); 3] = [(Self::Put, "put"), (Self::Get, "get"), (Self::Delete, "delete")];
 }
 
 /// One operation, borrowed from the workload's buffers.
@@ -51,7 +58,7 @@ pub struct Operation<'a> {
     pub kind: OperationKind,
     /// The key.
     pub key: &'a [u8; KEY_BYTES],
-    /// The value of a put; empty for a get.
+    /// The value of a put; else empty.
     pub value: &'a [u8],
 }
 
@@ -66,6 +73,9 @@ pub struct WorkloadOptions {
     pub value_bytes: usize,
     /// Share of gets, 0 to 100.
     pub read_percent: u8,
+    /// Instead of puts and gets: deletes of keys that exist. Each key is deleted once, in scattered order; when none is
+    /// left, all are written again in the same order, and so on.
+    pub deletes: bool,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -80,6 +90,10 @@ pub struct Workload {
     key_number: u64,
     kind: OperationKind,
     value_offset: usize,
+    /// Operations made so far, where keys are taken in turn.
+    turn: u64,
+    /// Step between two keys taken in turn: coprime to their number.
+    stride: u64,
 }
 
 impl Workload {
@@ -96,12 +110,20 @@ impl Workload {
             KeyDistribution::Zipfian => Zipf::new(options.keys as f64, ZIPF_EXPONENT).ok(),
         };
         let key = *b"key-000000000000";
-        Self { options, random, zipf, pool, key, key_number: 0, kind: OperationKind::Put, value_offset: 0 }
+        let stride = stride_over(options.keys);
+        let kind = OperationKind::Put;
+        Self { options, random, zipf, pool, key, key_number: 0, kind, value_offset: 0, turn: 0, stride }
     }
 
     /// Makes the next operation of the stream.
     pub fn advance(&mut self) {
         let bits = self.random.next_u64();
+        if self.options.deletes {
+            let (round, place) = (self.turn / self.options.keys, self.turn % self.options.keys);
+            let kind = if round.is_multiple_of(2) { OperationKind::Delete } else { OperationKind::Put };
+            self.turn += 1;
+            return self.set(kind, scattered(place, self.stride, self.options.keys), bits);
+        }
         let share = ((bits >> 32) * 100) >> 32;
         let kind = if share < u64::from(self.options.read_percent) { OperationKind::Get } else { OperationKind::Put };
         let key_number = match &self.zipf {
@@ -135,7 +157,7 @@ impl Workload {
     pub fn current(&self) -> Operation<'_> {
         let value = match self.kind {
             OperationKind::Put => &self.pool[self.value_offset..][..self.options.value_bytes],
-            OperationKind::Get => &[],
+            OperationKind::Get | OperationKind::Delete => &[],
         };
         Operation { kind: self.kind, key: &self.key, value }
     }
@@ -166,6 +188,27 @@ pub fn mark_of(value: &[u8]) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
+/// A step that meets every one of `keys` keys before any of them twice.
+fn stride_over(keys: u64) -> u64 {
+    // About the golden ratio: neighbours in turn are far apart.
+    let mut stride = (keys as f64 * 0.618) as u64 | 1;
+    while common_divisor(stride, keys) != 1 {
+        stride += 2;
+    }
+    stride
+}
+
+fn common_divisor(mut first: u64, mut second: u64) -> u64 {
+    while second != 0 {
+        (first, second) = (second, first % second);
+    }
+    first
+}
+
+fn scattered(place: u64, stride: u64, keys: u64) -> u64 {
+    (u128::from(place) * u128::from(stride) % u128::from(keys)) as u64
+}
+
 /// Maps 64 random bits to `0..bound` without a division.
 fn scale(bits: u64, bound: u64) -> u64 {
     ((u128::from(bits) * u128::from(bound)) >> 64) as u64
@@ -193,7 +236,7 @@ mod tests {
     use super::*;
 
     fn options(distribution: KeyDistribution) -> WorkloadOptions {
-        WorkloadOptions { keys: 1_000, distribution, value_bytes: 128, read_percent: 30, seed: 7 }
+        WorkloadOptions { keys: 1_000, distribution, value_bytes: 128, read_percent: 30, deletes: false, seed: 7 }
     }
 
     fn stream(options: WorkloadOptions, count: usize) -> Vec<(bool, Vec<u8>, Vec<u8>)> {
@@ -233,6 +276,23 @@ mod tests {
         let mut counts: Vec<usize> = counts.into_values().collect();
         counts.sort_unstable_by(|a, b| b.cmp(a));
         counts.iter().take(top).sum::<usize>() as f64 / stream.len() as f64
+    }
+
+    #[test]
+    fn every_key_is_deleted_once_then_written_again() {
+        for keys in [1_u64, 2, 10, 997, 1_000] {
+            let options = WorkloadOptions { keys, deletes: true, ..options(KeyDistribution::Uniform) };
+            let mut workload = Workload::new(options);
+            for kind in [OperationKind::Delete, OperationKind::Put, OperationKind::Delete] {
+                let mut seen = std::collections::HashSet::new();
+                for _ in 0..keys {
+                    workload.advance();
+                    assert_eq!(workload.current().kind, kind);
+                    assert_eq!(workload.current().value.is_empty(), kind == OperationKind::Delete);
+                    assert!(seen.insert(workload.current().key.to_vec()), "{keys} keys");
+                }
+            }
+        }
     }
 
     #[test]

@@ -99,7 +99,7 @@ fn serve() -> Server {
 
 fn workload(read_percent: u8) -> Workload {
     let distribution = KeyDistribution::Uniform;
-    Workload::new(WorkloadOptions { keys: 4, distribution, value_bytes: 40, read_percent, seed: 3 })
+    Workload::new(WorkloadOptions { keys: 4, distribution, value_bytes: 40, read_percent, deletes: false, seed: 3 })
 }
 
 /// Polls until there are so many completions.

@@ -1,31 +1,23 @@
-//! etcd v3: KV Put and linearizable Range over gRPC, by tonic on a current-thread tokio runtime.
+//! etcd v3: KV Put, DeleteRange and linearizable Range over gRPC.
 //!
 //! Off the data path.
 //!
 //! The messages are declared by hand, with only the fields that are used: etcd's API is stable and the rest would only
-//! cost decoding. One HTTP/2 connection per channel, channels over endpoints round robin, so that followers forward as
-//! they do for etcd's own clients.
-//! The runtime runs inside the loop's thread, only while the loop polls; sub-millisecond timeouts come from a timerfd,
-//! as tokio's timer counts milliseconds.
+//! cost decoding.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use tonic::transport::Channel;
 
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
-use tokio::net::unix::pipe::Receiver;
-use tokio::runtime::Runtime;
-use tokio::sync::Notify;
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Channel, Endpoint};
-use tonic_prost::ProstCodec;
-
-use super::{Busy, Completion, Seen, Target, TargetError, TargetFacts};
-use crate::clock::{Clock, MonotonicClock};
+use super::grpc::{Api, Empty, GrpcTarget, kind_of, unary};
+use super::{Seen, TargetFacts};
 use crate::recorder::ErrorKind;
-use crate::workload::{Operation, OperationKind, mark_of};
+use crate::workload::mark_of;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// An etcd cluster under load.
+pub type EtcdTarget = GrpcTarget<EtcdApi>;
+
+/// The calls of etcd.
+#[derive(Clone, Copy, Debug)]
+pub struct EtcdApi;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PutRequest {
@@ -58,8 +50,18 @@ struct RangeResponse {
     kvs: Vec<KeyValue>,
 }
 
+/// Without a range end: one key.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Empty {}
+struct DeleteRangeRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct DeleteRangeResponse {
+    #[prost(int64, tag = "2")]
+    deleted: i64,
+}
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct StatusResponse {
@@ -73,190 +75,34 @@ struct MemberListResponse {
     members: Vec<Empty>,
 }
 
-/// What request tasks hand back to the loop. The lock is never contended: all of it runs on one thread.
-struct Shared {
-    completions: Mutex<Vec<Completion>>,
-    arrived: Notify,
-    clock: MonotonicClock,
-}
-
-impl Shared {
-    fn complete(&self, tag: u64, result: Result<Seen, ErrorKind>) {
-        let completion = Completion { tag, at_ns: self.clock.now(), result };
-        self.completions.lock().unwrap_or_else(PoisonError::into_inner).push(completion);
-        self.arrived.notify_one();
+impl Api for EtcdApi {
+    async fn put(self, channel: Channel, key: Vec<u8>, value: Vec<u8>) -> Result<Seen, ErrorKind> {
+        let answer: Result<PutResponse, _> = unary(channel, "/etcdserverpb.KV/Put", PutRequest { key, value }).await;
+        answer.map(|_| Seen::Written).map_err(|status| kind_of(&status))
     }
 
-    fn take(&self, into: &mut Vec<Completion>) {
-        into.append(&mut self.completions.lock().unwrap_or_else(PoisonError::into_inner));
+    async fn get(self, channel: Channel, key: Vec<u8>) -> Result<Seen, ErrorKind> {
+        let answer: Result<RangeResponse, _> = unary(channel, "/etcdserverpb.KV/Range", RangeRequest { key }).await;
+        let answer = answer.map_err(|status| kind_of(&status))?;
+        Ok(answer
+            .kvs
+            .first()
+            .map_or(Seen::Missing, |found| Seen::Value { length: found.value.len(), mark: mark_of(&found.value) }))
     }
-}
 
-/// An etcd cluster under load.
-pub struct EtcdTarget {
-    runtime: Runtime,
-    channels: Vec<Channel>,
-    shared: Arc<Shared>,
-    /// A timerfd. tokio's only safe door for a descriptor that one waits for and reads is that of a pipe.
-    timer: Receiver,
-    facts: TargetFacts,
-}
-
-impl EtcdTarget {
-    /// Connects `connections` channels over the endpoints (`HOST:PORT` or a URL) round robin.
-    pub fn connect(endpoints: &[String], connections: usize, clock: MonotonicClock) -> Result<Self, TargetError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let mut facts = TargetFacts { connections, ..TargetFacts::default() };
-        let channels = runtime.block_on(async {
-            let mut channels = Vec::with_capacity(connections);
-            for number in 0..connections {
-                channels.push(connect(&endpoints[number % endpoints.len()]).await?);
-            }
-            ask(&channels[0], &endpoints[0], &mut facts).await?;
-            Ok::<_, TargetError>(channels)
-        })?;
-        let shared = Arc::new(Shared { completions: Mutex::default(), arrived: Notify::new(), clock });
-        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags).map_err(std::io::Error::from)?;
-        let timer = {
-            let _entered = runtime.enter();
-            Receiver::from_owned_fd_unchecked(timer)?
-        };
-        Ok(Self { runtime, channels, shared, timer, facts })
+    async fn delete(self, channel: Channel, key: Vec<u8>) -> Result<Seen, ErrorKind> {
+        let request = DeleteRangeRequest { key };
+        let answer: Result<DeleteRangeResponse, _> = unary(channel, "/etcdserverpb.KV/DeleteRange", request).await;
+        let answer = answer.map_err(|status| kind_of(&status))?;
+        Ok(if answer.deleted > 0 { Seen::Deleted } else { Seen::Missing })
     }
-}
 
-async fn connect(address: &str) -> Result<Channel, TargetError> {
-    let url = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-    let endpoint = Endpoint::from_shared(url)
-        .map_err(|error| TargetError::Address { address: address.to_owned(), reason: error.to_string() })?
-        .tcp_nodelay(true)
-        .connect_timeout(CONNECT_TIMEOUT);
-    endpoint.connect().await.map_err(|error| {
-        let source = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-        TargetError::Connect { address: address.to_owned(), reason: source }
-    })
-}
-
-/// Version and number of members.
-async fn ask(channel: &Channel, address: &str, facts: &mut TargetFacts) -> Result<(), TargetError> {
-    let failed = |status: tonic::Status| TargetError::Handshake {
-        address: address.to_owned(),
-        reason: format!("{}: {}", status.code(), status.message()),
-    };
-    let status: StatusResponse =
-        unary(channel.clone(), "/etcdserverpb.Maintenance/Status", Empty {}).await.map_err(failed)?;
-    let members: MemberListResponse =
-        unary(channel.clone(), "/etcdserverpb.Cluster/MemberList", Empty {}).await.map_err(failed)?;
-    facts.nodes = members.members.len();
-    facts.settings.insert("version".to_owned(), status.version);
-    Ok(())
-}
-
-async fn unary<Q, A>(channel: Channel, path: &'static str, request: Q) -> Result<A, tonic::Status>
-where
-    Q: prost::Message + 'static,
-    A: prost::Message + Default + 'static,
-{
-    let mut client = Grpc::new(channel);
-    client.ready().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
-    let codec: ProstCodec<Q, A> = ProstCodec::default();
-    let answer = client.unary(tonic::Request::new(request), PathAndQuery::from_static(path), codec).await?;
-    Ok(answer.into_inner())
-}
-
-async fn put(channel: Channel, request: PutRequest) -> Result<Seen, ErrorKind> {
-    let answer: Result<PutResponse, _> = unary(channel, "/etcdserverpb.KV/Put", request).await;
-    answer.map(|_| Seen::Written).map_err(|status| kind_of(&status))
-}
-
-async fn get(channel: Channel, request: RangeRequest) -> Result<Seen, ErrorKind> {
-    let answer: Result<RangeResponse, _> = unary(channel, "/etcdserverpb.KV/Range", request).await;
-    let answer = answer.map_err(|status| kind_of(&status))?;
-    Ok(answer
-        .kvs
-        .first()
-        .map_or(Seen::Missing, |found| Seen::Value { length: found.value.len(), mark: mark_of(&found.value) }))
-}
-
-fn kind_of(status: &tonic::Status) -> ErrorKind {
-    match status.code() {
-        tonic::Code::ResourceExhausted => ErrorKind::Overloaded,
-        tonic::Code::Unavailable => ErrorKind::Unavailable,
-        tonic::Code::DeadlineExceeded => ErrorKind::OutcomeUnknown,
-        tonic::Code::InvalidArgument => ErrorKind::BadRequest,
-        tonic::Code::Cancelled => ErrorKind::Disconnected,
-        _ => ErrorKind::ServerError,
-    }
-}
-
-/// Waits until the timer fires.
-async fn expire(timer: &Receiver) {
-    loop {
-        // An error other than "not yet" ends the wait, which is what a timer is for.
-        if timer.readable().await.is_err() {
-            return;
-        }
-        match timer.try_read(&mut [0; 8]) {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            _ => return,
-        }
-    }
-}
-
-fn arm(timer: &Receiver, timeout: Duration) -> std::io::Result<()> {
-    let once = Itimerspec {
-        it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
-        it_value: Timespec {
-            tv_sec: timeout.as_secs() as i64,
-            // Zero would disarm it.
-            tv_nsec: i64::from(timeout.subsec_nanos().max(1)),
-        },
-    };
-    rustix::time::timerfd_settime(timer, TimerfdTimerFlags::empty(), &once)?;
-    Ok(())
-}
-
-impl Target for EtcdTarget {
-    fn submit(&mut self, operation: &Operation<'_>, tag: u64, _now_ns: u64) -> Result<(), Busy> {
-        let channel = self.channels[(tag as u32) as usize % self.channels.len()].clone();
-        let shared = Arc::clone(&self.shared);
-        let key = operation.key.to_vec();
-        match operation.kind {
-            OperationKind::Put => {
-                let request = PutRequest { key, value: operation.value.to_vec() };
-                self.runtime.spawn(async move { shared.complete(tag, put(channel, request).await) });
-            }
-            OperationKind::Get => {
-                let request = RangeRequest { key };
-                self.runtime.spawn(async move { shared.complete(tag, get(channel, request).await) });
-            }
-        }
+    /// Version and number of members.
+    async fn ask(self, channel: Channel, facts: &mut TargetFacts) -> Result<(), tonic::Status> {
+        let status: StatusResponse = unary(channel.clone(), "/etcdserverpb.Maintenance/Status", Empty {}).await?;
+        let members: MemberListResponse = unary(channel, "/etcdserverpb.Cluster/MemberList", Empty {}).await?;
+        facts.nodes = members.members.len();
+        facts.settings.insert("version".to_owned(), status.version);
         Ok(())
-    }
-
-    fn poll(&mut self, timeout: Duration, completions: &mut Vec<Completion>) -> Result<(), TargetError> {
-        let (shared, timer) = (&self.shared, &self.timer);
-        if !timeout.is_zero() {
-            arm(timer, timeout)?;
-        }
-        self.runtime.block_on(async {
-            if timeout.is_zero() {
-                tokio::task::yield_now().await;
-            } else {
-                tokio::select! {
-                    () = shared.arrived.notified() => {}
-                    () = expire(timer) => {}
-                }
-            }
-            // What became ready in the same turn of the runtime comes along.
-            tokio::task::yield_now().await;
-        });
-        self.shared.take(completions);
-        Ok(())
-    }
-
-    fn facts(&self) -> TargetFacts {
-        self.facts.clone()
     }
 }

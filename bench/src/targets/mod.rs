@@ -8,9 +8,14 @@
 //! says [`Busy`].
 
 pub mod etcd;
+pub mod grpc;
+pub mod http1;
+pub mod pipelined;
 pub mod redis;
 pub mod resp;
 pub mod ringraft;
+pub mod ringraft_grpc;
+pub mod ringraft_http;
 pub mod socket;
 
 use std::collections::BTreeMap;
@@ -30,7 +35,9 @@ pub struct Busy;
 pub enum Seen {
     /// A put was acknowledged.
     Written,
-    /// A get found nothing.
+    /// A key that existed was deleted; one that did not is `Missing`.
+    Deleted,
+    /// A get or a delete found nothing.
     Missing,
     /// A get found a value of this length and mark (`workload::mark_of`).
     Value {

@@ -211,7 +211,10 @@ impl Client {
 fn judge(result: &Result<Results<'_>, ClientError>) -> Result<Seen, ErrorKind> {
     match result {
         Ok(Results::One(OperationResultRef::Put { .. })) => Ok(Seen::Written),
-        Ok(Results::One(OperationResultRef::Value(None))) => Ok(Seen::Missing),
+        Ok(Results::One(OperationResultRef::Value(None) | OperationResultRef::Deleted { existed: false })) => {
+            Ok(Seen::Missing)
+        }
+        Ok(Results::One(OperationResultRef::Deleted { existed: true })) => Ok(Seen::Deleted),
         Ok(Results::One(OperationResultRef::Value(Some(value)))) => {
             Ok(Seen::Value { length: value.len(), mark: mark_of(value) })
         }
@@ -239,6 +242,7 @@ impl Target for RingraftTarget {
         let operations = [match operation.kind {
             OperationKind::Put => OperationRef::Put { key: operation.key, value: operation.value },
             OperationKind::Get => OperationRef::Get { key: operation.key },
+            OperationKind::Delete => OperationRef::Delete { key: operation.key },
         }];
         let submission = Submission { consistency: self.consistency, ..Submission::new(tag, &operations) };
         match client.core.submit(&submission, now_ns / 1_000) {

@@ -205,7 +205,10 @@ impl Goal {
             AdminRequest::AddNode { node, .. } => vec![Self::Active(*node)],
             AdminRequest::RemoveNode { node } => vec![Self::Removed(*node)],
             AdminRequest::ReplaceNode { old, node, .. } => vec![Self::Active(*node), Self::Removed(*old)],
-            AdminRequest::Transfer { .. } | AdminRequest::Snapshot { .. } | AdminRequest::Topology => Vec::new(),
+            AdminRequest::Transfer { .. }
+            | AdminRequest::Snapshot { .. }
+            | AdminRequest::Topology
+            | AdminRequest::Reload => Vec::new(),
         }
     }
 

@@ -14,7 +14,7 @@ use ringraft_net::wire::{Consistency, Operation, OperationResult, Position, Topo
 use ringraft_tools::admin;
 use ringraft_tools::local_cluster::ClusterFile;
 use serde_json::{Value, json};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 
 /// Where the cluster is and how to talk to it.
 #[derive(Debug, Args)]
@@ -97,20 +97,43 @@ pub(crate) fn run(
     consistency: Consistency,
     max_staleness_ms: u32,
 ) -> Result<Answer> {
-    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
-    runtime.block_on(async {
-        let deadline = Instant::now() + Duration::from_millis(target.timeout_ms);
-        let request_timeout = Duration::from_millis(target.timeout_ms);
-        let seed = u64::from(std::process::id());
-        let options = Options { request_timeout, seed, ..Options::default() };
-        let client = Client::connect(&target.endpoints()?, options).await.context("not done")?;
+    runtime()?.block_on(async {
+        let deadline = Instant::now() + target.timeout();
+        let client = connect(target).await?;
         let rest = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let answer = client.request_with(vec![operation], consistency, max_staleness_ms, Some(rest)).await;
-        let answer = answer.map_err(|error| match error.is_outcome_unknown() {
-            true => anyhow::Error::new(error),
-            false => anyhow::Error::new(error).context("not done"),
-        })?;
-        let result = answer.value.into_iter().next().context("the server answered without a result")?;
-        Ok(Answer { result, position: answer.position })
+        request(&client, operation, (consistency, max_staleness_ms), rest).await
     })
+}
+
+/// A runtime of this thread.
+pub(crate) fn runtime() -> Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("cannot start a runtime")
+}
+
+/// A client that knows its cluster.
+pub(crate) async fn connect(target: &Target) -> Result<Client> {
+    let options =
+        Options { request_timeout: target.timeout(), seed: u64::from(std::process::id()), ..Options::default() };
+    Client::connect(&target.endpoints()?, options).await.context("not done")
+}
+
+/// One operation of a client, as fresh as is asked for.
+pub(crate) async fn request(
+    client: &Client,
+    operation: Operation,
+    (consistency, max_staleness_ms): (Consistency, u32),
+    timeout: Duration,
+) -> Result<Answer> {
+    let answer = client.request_with(vec![operation], consistency, max_staleness_ms, Some(timeout)).await;
+    let answer = answer.map_err(|error| match error.is_outcome_unknown() {
+        true => anyhow::Error::new(error),
+        false => anyhow::Error::new(error).context("not done"),
+    })?;
+    let result = answer.value.into_iter().next().context("the server answered without a result")?;
+    Ok(Answer { result, position: answer.position })
+}
+
+/// Does something with a client of the cluster.
+pub(crate) fn with_client<T>(target: &Target, work: impl AsyncFnOnce(Client) -> Result<T>) -> Result<T> {
+    runtime()?.block_on(async { work(connect(target).await?).await })
 }

@@ -24,6 +24,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
+pub use crate::ports::Http;
 use crate::status::{self, ClusterStatus};
 use crate::{namespace, ports};
 
@@ -42,6 +43,8 @@ pub struct Shape {
     pub shards: u16,
     /// First port; node K then listens from `base_port + (K - 1) * shards`. Free ports are looked for when absent.
     pub base_port: Option<u16>,
+    /// HTTP and gRPC of each node.
+    pub http: Http,
     /// Where each node runs; empty: all of them on loopback.
     pub hosts: Vec<Host>,
     /// Further arguments of every node, as `ringraft node` takes them.
@@ -89,6 +92,9 @@ pub struct NodeEntry {
     pub pid: Option<u32>,
     /// Listen address of each shard.
     pub addresses: Vec<String>,
+    /// Where it serves HTTP, and gRPC with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
     /// The network namespace it runs in; none: that of this process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
@@ -163,13 +169,14 @@ impl ClusterFile {
             let host = shape.hosts.get(id as usize - 1);
             let first = match (host, shape.base_port) {
                 (Some(_), _) => NAMESPACE_PORT,
-                (None, Some(base)) => base_port_of(base, id, shape.shards)?,
+                (None, Some(base)) => ports::of_node(base, id, shape.shards)?,
                 (None, None) => ports::free_run(shape.shards)?,
             };
             let ip = host.map_or("127.0.0.1", |host| host.address.as_str());
             let addresses = (0..shape.shards).map(|shard| format!("{ip}:{}", first + shard)).collect();
             let namespace = host.map(|host| host.namespace.clone());
-            nodes.push(NodeEntry { id, pid: None, addresses, namespace, joined: false, arguments: Vec::new() });
+            let http = shape.http.address(id, ip)?;
+            nodes.push(NodeEntry { id, pid: None, addresses, http, namespace, joined: false, arguments: Vec::new() });
         }
         Ok(Self {
             cluster_id: new_cluster_id()?,
@@ -181,19 +188,6 @@ impl ClusterFile {
             nodes,
         })
     }
-}
-
-fn base_port_of(base: u16, id: u64, shards: u16) -> Result<u16> {
-    let first = u64::from(base) + (id - 1) * u64::from(shards);
-    let last = first + u64::from(shards) - 1;
-    ensure!(last <= u64::from(u16::MAX), "--port {base} leaves no ports for node {id}");
-    for port in first..=last {
-        ensure!(
-            ports::is_free(port as u16),
-            "port {port} (node {id}) is in use; choose another --port or leave it out"
-        );
-    }
-    Ok(first as u16)
 }
 
 fn new_cluster_id() -> Result<String> {
@@ -285,6 +279,9 @@ impl LocalCluster {
         flag("--peers", peers);
         flag("--groups", self.file.groups.to_string());
         flag("--shards", self.file.shards.to_string());
+        if let Some(http) = self.file.nodes.iter().find(|node| node.id == id).and_then(|node| node.http.clone()) {
+            flag("--http-address", http);
+        }
         // A start that failed behind its own `--init` must not be told to make the directory again.
         if !joined && !self.file.initialised && !self.data_directory(id).join("identity.json").exists() {
             arguments.push("--init".into());
@@ -343,6 +340,7 @@ impl LocalCluster {
             flag("--replace", old.to_string());
         }
         arguments.push("--".into());
+        arguments.extend(entry.http.into_iter().flat_map(|http| [String::from("--http-address"), http]));
         if self.lifetime == Lifetime::Tied {
             arguments.push("--stop-on-stdin-end".into());
         }

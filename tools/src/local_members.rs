@@ -33,7 +33,10 @@ impl LocalCluster {
         let (id, shards) = (unused.max(highest + 1), self.file().shards);
         let first = ports::free_run(shards)?;
         let addresses = (0..shards).map(|shard| format!("127.0.0.1:{}", first + shard)).collect();
-        self.insert(NodeEntry { id, pid: None, addresses, namespace: None, joined: true, arguments: Vec::new() })?;
+        let has_http = self.file().nodes.iter().any(|node| node.http.is_some());
+        let http = if has_http { Some(format!("127.0.0.1:{}", ports::free_run(1)?)) } else { None };
+        let arguments = Vec::new();
+        self.insert(NodeEntry { id, pid: None, addresses, http, namespace: None, joined: true, arguments })?;
         self.start_joining(id, replaced)?;
         let goals: Vec<Goal> = [Goal::Active(id)].into_iter().chain(replaced.map(Goal::Removed)).collect();
         let deadline = Instant::now() + patience;

@@ -15,5 +15,5 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    command::run(command::Cli::parse())
+    command::run(command::Cli::parse_from(command::ordered(std::env::args_os())))
 }

@@ -10,6 +10,8 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use anyhow::{Result, ensure};
+
 const LOWEST: u32 = 10_000;
 const EPHEMERAL_DEFAULT: u32 = 32_768;
 
@@ -44,6 +46,43 @@ pub fn is_free(port: u16) -> bool {
 fn ephemeral_start() -> u32 {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     range.split_whitespace().next().and_then(|start| start.parse().ok()).unwrap_or(EPHEMERAL_DEFAULT)
+}
+
+/// Where the nodes of a local cluster serve HTTP, and gRPC with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Http {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// On free ports.
+    Free,
+    /// Node K on `port + K - 1`.
+    From(u16),
+}
+
+impl Http {
+    pub(crate) fn address(self, id: u64, ip: &str) -> Result<Option<String>> {
+        let port = match self {
+            Self::Off => return Ok(None),
+            Self::Free => free_run(1)?,
+            Self::From(first) => of_node(first, id, 1)?,
+        };
+        Ok(Some(format!("{ip}:{port}")))
+    }
+}
+
+/// The first port of node `id`, from 1, when those of all nodes follow each other.
+///
+/// # Errors
+/// When there are none left, or another process uses them.
+pub(crate) fn of_node(base: u16, id: u64, shards: u16) -> Result<u16> {
+    let first = u64::from(base) + (id - 1) * u64::from(shards);
+    let last = first + u64::from(shards) - 1;
+    ensure!(last <= u64::from(u16::MAX), "--port {base} leaves no ports for node {id}");
+    for port in first..=last {
+        ensure!(is_free(port as u16), "port {port} (node {id}) is in use; choose another --port or leave it out");
+    }
+    Ok(first as u16)
 }
 
 #[cfg(test)]

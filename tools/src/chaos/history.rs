@@ -126,6 +126,12 @@ fn operation_json(operation: &Operation) -> Value {
             json!({ "cas": text(key), "expected": expected.as_deref().map(text), "value": text(value) })
         }
         Operation::OpenSession { group } => json!({ "open_session": group }),
+        Operation::CompareVersion { key, version, value } => {
+            json!({ "compare_version": text(key), "version": version, "value": value.as_deref().map(text) })
+        }
+        Operation::Range { group, start, end, limit, .. } => {
+            json!({ "range": group, "start": text(start), "end": text(end), "limit": limit })
+        }
     }
 }
 
@@ -139,6 +145,8 @@ fn result_json(result: &OperationResult) -> Value {
         }
         OperationResult::Session { client } => json!({ "session": client }),
         OperationResult::NotApplied => json!("not applied"),
+        OperationResult::ComparedVersion { swapped, version } => json!({ "swapped": swapped, "version": version }),
+        OperationResult::Items { items, more } => json!({ "items_bytes": items.len(), "more": more }),
     }
 }
 

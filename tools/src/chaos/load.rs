@@ -317,8 +317,11 @@ impl Worker {
 /// Every key some call wanted to change.
 fn keys_of(calls: &[Call]) -> Vec<Vec<u8>> {
     let changes = calls.iter().flat_map(|call| &call.operations).filter_map(|operation| match operation {
-        Operation::Put { key, .. } | Operation::Delete { key } | Operation::CompareAndSet { key, .. } => Some(key),
-        Operation::Get { .. } | Operation::OpenSession { .. } => None,
+        Operation::Put { key, .. }
+        | Operation::Delete { key }
+        | Operation::CompareAndSet { key, .. }
+        | Operation::CompareVersion { key, .. } => Some(key),
+        Operation::Get { .. } | Operation::OpenSession { .. } | Operation::Range { .. } => None,
     });
     let mut keys: Vec<Vec<u8>> = changes.cloned().collect();
     keys.sort_unstable();

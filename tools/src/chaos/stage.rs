@@ -21,7 +21,7 @@ use super::load::{Load, LoadOptions};
 use super::network::{Member, Network};
 use super::rights::Need;
 use super::scenario::Scenario;
-use crate::local_cluster::{Lifetime, LocalCluster, Shape};
+use crate::local_cluster::{Http, Lifetime, LocalCluster, Shape};
 use crate::status::{self, ClusterStatus};
 
 /// Generous: nodes, clients and whoever else share two cores.
@@ -84,6 +84,7 @@ impl<'a> Stage<'a> {
             groups: scenario.groups,
             shards: scenario.shards,
             base_port: None,
+            http: Http::Off,
             hosts,
             node_arguments,
         };

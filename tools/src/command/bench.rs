@@ -4,18 +4,19 @@
 //! Invariant: a cluster that was started here is stopped and its folder removed, also after ^C; should this process be
 //! killed, its nodes stop by themselves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use clap::Args;
-use ringraft_bench::{BenchArgs, Floor, Report, ServerProcess};
+use clap::{Args, Subcommand};
+use ringraft_bench::{BenchArgs, Floor, Protocol, Report, ServerProcess};
 use ringraft_tools::folder::real_folder;
-use ringraft_tools::local_cluster::{Lifetime, LocalCluster, Shape};
+use ringraft_tools::local_cluster::{Http, Lifetime, LocalCluster, Shape};
 use tempfile::TempDir;
 
 use super::course::{self, Course};
+use super::suite::{self, Suite};
 use super::{Outcome, doctor, idle, interrupt};
 
 pub(super) const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -24,7 +25,10 @@ pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// Loads a cluster, by default a temporary one of three nodes on this machine, and reports throughput and latency.
 /// Exit code 0 only if every operation succeeded.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Bench {
+    #[command(subcommand)]
+    further: Option<Further>,
     #[command(flatten)]
     bench: BenchArgs,
     /// Where the temporary cluster's folder is made: must be a real disk [default: the temporary folder, or the current
@@ -42,33 +46,62 @@ pub(crate) struct Bench {
     shards: u16,
     /// Loads the temporary cluster while it grows from three nodes to seven and shrinks to three again, and one of its
     /// nodes with a wiped disk is replaced: failed operations and latency of each step
-    #[arg(long, help_heading = "Local cluster", conflicts_with_all = ["endpoints", "closed", "etcd", "redis", "nodes"])]
+    #[arg(long, help_heading = "Local cluster", conflicts_with_all = ["endpoints", "protocol", "closed", "etcd", "redis", "nodes"])]
     grow: bool,
     /// Loads the temporary cluster while one of its nodes sleeps for 30 s, wakes and catches up, and once more with a node that is killed and started: failed
     /// operations and latency of each step
-    #[arg(long, help_heading = "Local cluster", conflicts_with_all = ["endpoints", "closed", "etcd", "redis", "grow"])]
+    #[arg(long, help_heading = "Local cluster", conflicts_with_all = ["endpoints", "protocol", "closed", "etcd", "redis", "grow"])]
     outage: bool,
     /// Asks nothing of the temporary cluster: processor time of its idle groups, and how soon all of them have a leader
     /// after its first start and after a restart of all nodes
-    #[arg(long, help_heading = "Local cluster", conflicts_with_all = ["endpoints", "closed", "etcd", "redis", "grow", "outage"])]
+    #[arg(long, help_heading = "Local cluster", conflicts_with_all = ["endpoints", "protocol", "closed", "etcd", "redis", "grow", "outage"])]
     idle: bool,
     /// Further arguments of each of its nodes, behind `--`
     #[arg(last = true, value_name = "NODE ARGUMENTS")]
     node_arguments: Vec<String>,
 }
 
+#[derive(Debug, Subcommand)]
+enum Further {
+    Suite(Suite),
+}
+
+impl Bench {
+    fn shape(&self) -> Result<Shape> {
+        let protocol = self.bench.protocol;
+        let mut node_arguments = self.node_arguments.clone();
+        if protocol == Protocol::Http {
+            // Connections are spread over all nodes, as those to other systems are.
+            node_arguments.splice(..0, ["--http-proxy", "on"].map(String::from));
+        }
+        Ok(Shape {
+            nodes: self.nodes.parse()?,
+            groups: self.groups.unwrap_or(u32::from(self.shards)),
+            shards: self.shards,
+            base_port: None,
+            http: if protocol == Protocol::Native { Http::Off } else { Http::Free },
+            hosts: Vec::new(),
+            node_arguments,
+        })
+    }
+}
+
 pub(crate) fn run(arguments: &Bench) -> Result<Outcome> {
     let stop = interrupt::stop_flag()?;
+    if let Some(Further::Suite(suite)) = &arguments.further {
+        return suite::run(suite, &stop).map(Outcome::of);
+    }
+    arguments.bench.validate()?;
     let courses = [(arguments.grow, Course::Grow), (arguments.outage, Course::Outage)];
     if let Some((_, course)) = courses.into_iter().find(|(is_asked, _)| *is_asked) {
-        let mut local = LocalRun::start(arguments)?;
+        let mut local = LocalRun::start(arguments.dir.as_deref(), &arguments.shape()?)?;
         let good = course::run(course, &arguments.bench, &mut local.cluster, &stop);
         local.stop()?;
         return good.map(Outcome::of);
     }
     if arguments.idle {
         let started = Instant::now();
-        let mut local = LocalRun::start(arguments)?;
+        let mut local = LocalRun::start(arguments.dir.as_deref(), &arguments.shape()?)?;
         let good = idle::run(&arguments.bench, &mut local.cluster, started, &stop);
         local.stop()?;
         return good.map(Outcome::of);
@@ -83,34 +116,25 @@ pub(crate) fn run(arguments: &Bench) -> Result<Outcome> {
 }
 
 /// A temporary cluster that serves.
-struct LocalRun {
-    cluster: LocalCluster,
+pub(super) struct LocalRun {
+    pub(super) cluster: LocalCluster,
     folder: TempDir,
-    nodes: u64,
 }
 
 impl LocalRun {
-    fn start(arguments: &Bench) -> Result<Self> {
-        arguments.bench.validate()?;
-        let parent = arguments.dir.clone().unwrap_or_else(real_folder);
+    /// Starts it in a folder of its own in `parent`, by default on a real disk.
+    pub(super) fn start(parent: Option<&Path>, shape: &Shape) -> Result<Self> {
+        let parent = parent.map_or_else(real_folder, Path::to_owned);
         let folder = TempDir::with_prefix_in("ringraft-bench-", &parent);
         let folder = folder.with_context(|| format!("cannot make a folder in {}", parent.display()))?;
         let executable = std::env::current_exe().context("cannot find the own binary")?;
-        let shape = Shape {
-            nodes: arguments.nodes.parse()?,
-            groups: arguments.groups.unwrap_or(u32::from(arguments.shards)),
-            shards: arguments.shards,
-            base_port: None,
-            hosts: Vec::new(),
-            node_arguments: arguments.node_arguments.clone(),
-        };
-        let mut cluster = LocalCluster::create(folder.path(), &executable, Lifetime::Tied, &shape)?;
+        let mut cluster = LocalCluster::create(folder.path(), &executable, Lifetime::Tied, shape)?;
         cluster.start()?;
         cluster.wait_until_serving(START_PATIENCE)?;
-        Ok(Self { cluster, folder, nodes: shape.nodes })
+        Ok(Self { cluster, folder })
     }
 
-    fn stop(mut self) -> Result<()> {
+    pub(super) fn stop(mut self) -> Result<()> {
         self.cluster.stop(STOP_PATIENCE)?;
         drop(self.cluster);
         self.folder.close().context("cannot remove the folder of the cluster")
@@ -118,12 +142,17 @@ impl LocalRun {
 }
 
 fn with_local_cluster(arguments: &Bench, stop: &AtomicBool) -> Result<Report> {
-    let mut local = LocalRun::start(arguments)?;
-    let (folder, nodes) = (local.folder.path().to_owned(), local.nodes);
+    let shape = arguments.shape()?;
+    let mut local = LocalRun::start(arguments.dir.as_deref(), &shape)?;
+    let (folder, nodes) = (local.folder.path().to_owned(), shape.nodes);
     let alone = arguments.bench.is_one_at_a_time();
     let floor_before = alone.then(|| doctor::floor(&folder, nodes)).transpose()?;
     let processes = servers(&mut local.cluster);
-    let endpoints = local.cluster.file().endpoints();
+    let file = local.cluster.file();
+    let endpoints = match arguments.bench.protocol {
+        Protocol::Native => file.endpoints(),
+        Protocol::Http | Protocol::Grpc => file.nodes.iter().filter_map(|node| node.http.clone()).collect(),
+    };
     let mut report = ringraft_bench::run_until(&arguments.bench, &processes, &endpoints, stop);
     let ended = report_ended(&mut local.cluster);
     if let (Some(before), Ok(report)) = (floor_before, &mut report) {

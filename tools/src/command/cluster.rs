@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
-use ringraft_tools::local_cluster::{ClusterFile, Lifetime, LocalCluster, Shape};
+use ringraft_tools::local_cluster::{ClusterFile, Http, Lifetime, LocalCluster, Shape};
 use ringraft_tools::status;
 use serde_json::json;
 
@@ -28,6 +28,7 @@ Examples:
   ringraft cluster start --dir ./cluster                    three nodes, or those of ./cluster that do not run
   ringraft cluster start --dir ./one --nodes 1
   ringraft cluster start --dir ./cluster --nodes 5 --json
+  ringraft cluster start --dir ./cluster --http-port 8081   HTTP and gRPC of node K on 8080 + K
   ringraft cluster start --dir ./cluster -- --log-level debug   further arguments for every node";
 
 const STATUS_EXAMPLES: &str = "\
@@ -40,7 +41,7 @@ Exit code 1: a node does not answer or some group has no leader that serves.";
 const LEADER_EXAMPLES: &str = "\
 Examples:
   ringraft cluster leader --dir ./cluster
-  ringraft cluster leader --dir ./cluster --json | jq '.[0].node'
+  ringraft cluster leader --dir ./cluster --json | jq -r '.[0] | .id, .native, .http, .grpc'
 
 Exit code 1: some group has no leader that serves.";
 
@@ -93,6 +94,9 @@ pub(crate) struct Start {
     /// First listen port; free ones are looked for when absent.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
+    /// HTTP and gRPC port of the first node, the others follow; free ones are looked for when absent.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    http_port: Option<u16>,
     /// Longest wait for leaders.
     #[arg(long, default_value_t = 30)]
     patience_seconds: u64,
@@ -203,6 +207,7 @@ fn start(arguments: Start) -> Result<Outcome> {
             groups: arguments.groups.unwrap_or(u32::from(arguments.shards.unwrap_or(1))),
             shards: arguments.shards.unwrap_or(1),
             base_port: arguments.port,
+            http: arguments.http_port.map_or(Http::Free, Http::From),
             hosts: Vec::new(),
             node_arguments: arguments.node_arguments,
         };
@@ -214,12 +219,15 @@ fn start(arguments: Start) -> Result<Outcome> {
     if arguments.json {
         let leaders: Vec<_> =
             leaders.iter().map(|(group, (node, term))| json!({ "group": group, "node": node, "term": term })).collect();
-        println!("{}", json!({ "started": started, "endpoints": cluster.file().endpoints(), "leaders": leaders }));
+        let file = cluster.file();
+        let http: Vec<_> = file.nodes.iter().filter_map(|node| node.http.as_ref()).collect();
+        println!("{}", json!({ "started": started, "endpoints": file.endpoints(), "http": http, "leaders": leaders }));
         return Ok(SUCCESS);
     }
     for node in &cluster.file().nodes {
         let note = if started.contains(&node.id) { "started" } else { "ran already" };
-        println!("node {}  {}  pid {}  {note}", node.id, node.addresses.join(","), node.pid.unwrap_or(0));
+        let http = node.http.as_deref().unwrap_or("off");
+        println!("node {}  {}  http {http}  pid {}  {note}", node.id, node.addresses.join(","), node.pid.unwrap_or(0));
     }
     println!("serving: {} group(s) have leaders; endpoints: {}", leaders.len(), cluster.file().endpoints().join(","));
     Ok(SUCCESS)
@@ -250,17 +258,22 @@ fn leader(arguments: &Leader) -> Result<Outcome> {
     let status = status::cluster(&file.addresses());
     let leaders = status.leaders();
     let shard = |group: u32| usize::try_from(group).unwrap_or(0) % usize::from(file.shards);
-    let address = |group: u32, id: u64| {
-        file.nodes.iter().find(|node| node.id == id).and_then(|node| node.addresses.get(shard(group)))
-    };
+    let node = |id: u64| file.nodes.iter().find(|node| node.id == id);
+    let address = |group: u32, id: u64| node(id).and_then(|node| node.addresses.get(shard(group)));
+    let http = |id: u64| node(id).and_then(|node| node.http.as_ref());
     if arguments.json {
-        let rows: Vec<_> = leaders.iter().map(|(group, (node, term))| json!({ "group": group, "node": node, "term": term, "address": address(*group, *node) })).collect();
+        let row = |(group, (id, term)): (&u32, &(u64, u64))| {
+            let (native, http) = (address(*group, *id), http(*id));
+            json!({ "group": group, "id": id, "node": id, "term": term, "address": native, "native": native, "http": http, "grpc": http })
+        };
+        let rows: Vec<_> = leaders.iter().map(row).collect();
         println!("{}", serde_json::to_string(&rows)?);
     } else {
         for (group, (node, term)) in &leaders {
             println!(
-                "group {group}  node {node}  {}  term {term}",
-                address(*group, *node).map_or("?", |address| address)
+                "group {group}  node {node}  {}  http {}  term {term}",
+                address(*group, *node).map_or("?", |address| address),
+                http(*node).map_or("off", |address| address)
             );
         }
     }

@@ -38,7 +38,7 @@ Exit code 1: the cluster did not take it in, and the message says why; else thos
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Join {
     /// Directory of the node's data; must be empty or absent.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", aliases = ["raft-dir", "raft_dir"])]
     data_dir: PathBuf,
     /// Where others reach it: `host:port` of its first shard, the others follow port by port.
     #[arg(long)]
@@ -47,7 +47,7 @@ pub(crate) struct Join {
     #[arg(long)]
     listen: Option<String>,
     /// Addresses of some nodes of the cluster.
-    #[arg(long, value_name = "ADDRESSES", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "ADDRESSES", value_delimiter = ',', required = true, aliases = ["join-addr", "join_addr"])]
     seed: Vec<String>,
     /// Its id, never used in this cluster [default: one more than the highest that ever was].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &Join) -> Result<ExitCode> {
         return Ok(refused(&reply, false).into());
     }
     eprintln!("node {id} joins, instance {instance}; start it from now on with: ringraft node {}", flags.join(" "));
-    Ok(node::serve(node, |config| host::run_as(config, identity)))
+    Ok(node::serve(node, |config, reload, observer| host::run_as(config, identity, reload, observer)))
 }
 
 /// What `ringraft node` is started with to run the node.

@@ -3,28 +3,37 @@
 //! Off the data path.
 //! Invariant: results go to standard output, everything else to standard error.
 
+mod batch;
 mod bench;
 mod cas;
 mod chaos;
 mod cluster;
 mod completions;
+mod config;
 mod course;
+mod dashboard;
 mod delete;
 mod doctor;
 mod get;
 mod idle;
 mod interrupt;
 mod join;
+mod list;
 mod matrix;
 mod members;
 mod node;
 mod put;
+mod services;
+mod shell;
 mod sim;
 mod snapshot;
 mod status;
+mod suite;
 mod transfer;
 mod wal;
+mod watch;
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
@@ -39,7 +48,11 @@ Examples:
   ringraft cluster start --dir ./cluster          three nodes on this machine
   ringraft put --dir ./cluster greeting hello
   ringraft get --dir ./cluster greeting
+  ringraft put-batch --dir ./cluster pairs.txt    many at once; get-batch and delete-batch too
+  ringraft shell --dir ./cluster                  commands one by one
+  ringraft admin --dir ./cluster                  the cluster as it goes on
   ringraft cluster stop --dir ./cluster
+  ringraft config default > node.toml             every setting, explained
   ringraft doctor --data-dir /var/lib/ringraft    can this machine run a node
 
 Exit codes of client commands (those of `node` are in `ringraft node --help`):
@@ -70,6 +83,15 @@ enum Command {
     Get(get::Get),
     Delete(delete::Delete),
     Cas(cas::Cas),
+    PutBatch(batch::PutBatch),
+    GetBatch(batch::GetBatch),
+    DeleteBatch(batch::DeleteBatch),
+    Shell(shell::Shell),
+    Admin(dashboard::Admin),
+    #[command(subcommand)]
+    Config(config::Config),
+    List(list::List),
+    Watch(watch::Watch),
     Status(status::Status),
     Transfer(transfer::Transfer),
     Snapshot(snapshot::Snapshot),
@@ -109,6 +131,29 @@ impl From<Outcome> for ExitCode {
     }
 }
 
+/// The arguments as the commands take them: addresses may stand before the command as well.
+///
+/// `ringraft --addr a,b put key value` is `ringraft put key value --addr a,b`.
+pub(crate) fn ordered(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    let is_flag = |argument: &OsString| ["--addr", "--endpoints"].iter().any(|flag| argument == flag);
+    let is_joined = |argument: &OsString| {
+        argument.to_str().is_some_and(|text| text.starts_with("--addr=") || text.starts_with("--endpoints="))
+    };
+    let leading = match arguments.get(1) {
+        Some(first) if is_joined(first) => 1,
+        Some(first) if is_flag(first) => 2,
+        _ => 0,
+    };
+    if leading == 0 || arguments.len() <= 1 + leading {
+        return arguments;
+    }
+    let moved: Vec<OsString> = arguments.drain(1..=leading).collect();
+    let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
+    arguments.splice(end..end, moved);
+    arguments
+}
+
 /// Runs what was asked for; errors go to standard error with everything that caused them.
 pub(crate) fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
@@ -123,6 +168,14 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Get(arguments) => get::run(&arguments),
         Command::Delete(arguments) => delete::run(arguments),
         Command::Cas(arguments) => cas::run(arguments),
+        Command::PutBatch(arguments) => batch::put(&arguments),
+        Command::GetBatch(arguments) => batch::get(&arguments),
+        Command::DeleteBatch(arguments) => batch::delete(&arguments),
+        Command::Shell(arguments) => shell::run(&arguments),
+        Command::Admin(arguments) => dashboard::run(&arguments),
+        Command::Config(arguments) => config::run(&arguments),
+        Command::List(arguments) => list::run(&arguments),
+        Command::Watch(arguments) => watch::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Transfer(arguments) => transfer::run(&arguments),
         Command::Snapshot(arguments) => snapshot::run(&arguments),
@@ -184,6 +237,23 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn addresses_may_stand_before_the_command() {
+        let ordered = |line: &str| {
+            let words = ordered(line.split(' ').map(OsString::from));
+            words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(ordered("ringraft --addr a:1,b:2 put foo bar"), "ringraft put foo bar --addr a:1,b:2");
+        assert_eq!(ordered("ringraft --addr=a:1 get foo"), "ringraft get foo --addr=a:1");
+        assert_eq!(ordered("ringraft --endpoints a:1 bench -- --x"), "ringraft bench --endpoints a:1 -- --x");
+        for same in ["ringraft", "ringraft put --addr a:1 foo bar", "ringraft --addr a:1", "ringraft --version"] {
+            assert_eq!(ordered(same), same);
+        }
+        let cli =
+            Cli::try_parse_from(super::ordered(["ringraft", "--addr", "a:1", "put", "foo", "bar"].map(OsString::from)));
+        assert!(matches!(cli.expect("it is understood").command, Command::Put(_)));
     }
 
     #[test]

@@ -4,15 +4,20 @@
 
 use std::io::{self, IsTerminal, Read};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 
 use anyhow::Result;
 use clap::{Args, FromArgMatches};
-use ringraft_engine::config::{NodeArgs, ValidNodeConfig};
-use ringraft_engine::host::{self, HostError};
+use ringraft_engine::config::{ConfigError, NodeArgs, ValidNodeConfig};
+use ringraft_engine::exit;
+use ringraft_engine::host::reload::Reload;
+use ringraft_engine::host::{self, HostError, Observer};
+use ringraft_gateway::Sources;
 use rustix::process::{Signal, getpid, kill_process};
 
 use super::members::Members;
+use super::services;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,6 +25,7 @@ Examples:
       --data-dir /var/lib/ringraft --peers 1=10.0.0.1:7100,2=10.0.0.2:7100,3=10.0.0.3:7100
   ringraft node --config /etc/ringraft.toml
   RINGRAFT_ID=1 ringraft node --config /etc/ringraft.toml --log-level debug
+  kill -HUP PID                                              reads the configuration again: see `ringraft config --help`
   ringraft node list --endpoints 10.0.0.1:7100               list, add, remove and replace nodes: see their --help
 
 Exit codes (tools/RUNBOOK.md says what to do):
@@ -51,28 +57,57 @@ pub(crate) struct Node {
 #[derive(Debug)]
 pub(crate) struct Configured {
     pub(crate) config: ValidNodeConfig,
+    arguments: NodeArgs,
     stop_on_stdin_end: bool,
 }
 
 /// Runs the node that flags, environment and configuration file describe.
 pub(crate) fn run(arguments: &Node) -> ExitCode {
-    let config = match arguments.node.load() {
-        Ok(config) => config,
+    match configured(arguments) {
+        Ok(node) => serve(node, host::run),
         Err(error) => {
             eprintln!("ringraft: {error}");
-            return exit_code(error.exit_code());
+            exit_code(error.exit_code())
         }
-    };
-    serve(Configured { config, stop_on_stdin_end: arguments.stop_on_stdin_end }, host::run)
+    }
+}
+
+fn configured(arguments: &Node) -> Result<Configured, ConfigError> {
+    let (config, warnings) = arguments.node.load()?;
+    for warning in warnings {
+        eprintln!("ringraft: warning: {warning}");
+    }
+    Ok(Configured { config, arguments: arguments.node.clone(), stop_on_stdin_end: arguments.stop_on_stdin_end })
 }
 
 /// Runs a node by `host`.
-pub(crate) fn serve(node: Configured, host: impl FnOnce(ValidNodeConfig) -> Result<(), HostError>) -> ExitCode {
-    log_to_standard_error(&node.config.log_level.0);
+pub(crate) fn serve(
+    node: Configured,
+    host: impl FnOnce(ValidNodeConfig, Reload, &Observer) -> Result<(), HostError>,
+) -> ExitCode {
+    let set_level = log_to_standard_error(&node.config.log_level.0);
+    let arguments = node.arguments;
+    let reload = Reload {
+        read: Box::new(move || arguments.load().map(|(config, _)| config).map_err(|error| error.to_string())),
+        take: Box::new(move |config| set_level(&config.log_level.0)),
+    };
     if node.stop_on_stdin_end {
         stop_on_stdin_end();
     }
-    match host(node.config) {
+    let observer = Observer::default();
+    let metrics = observer.clone();
+    let sources = Sources { metrics: Arc::new(move || metrics.metrics()) };
+    let services = match services::serve(&node.config, sources) {
+        Ok(services) => services,
+        Err(error) => {
+            eprintln!("ringraft: {error:#}");
+            return exit_code(exit::CANNOT_START);
+        }
+    };
+    let ended = host(node.config, reload, &observer);
+    // Requests under way are answered by other nodes.
+    drop(services);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ringraft: {error}");
@@ -85,16 +120,24 @@ pub(crate) fn serve(node: Configured, host: impl FnOnce(ValidNodeConfig) -> Resu
 pub(crate) fn configuration(flags: &[String]) -> Result<Configured> {
     let command = Node::augment_args(clap::Command::new("node")).no_binary_name(true);
     let arguments = Node::from_arg_matches(&command.try_get_matches_from(flags)?)?;
-    Ok(Configured { config: arguments.node.load()?, stop_on_stdin_end: arguments.stop_on_stdin_end })
+    Ok(configured(&arguments)?)
 }
 
 fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-fn log_to_standard_error(level: &str) {
+/// Logs from now on; what is returned sets another level.
+fn log_to_standard_error(level: &str) -> impl Fn(&str) + Send + use<> {
     let log = tracing_subscriber::fmt().with_env_filter(level).with_writer(io::stderr);
-    log.with_ansi(io::stderr().is_terminal()).with_target(false).init();
+    let log = log.with_ansi(io::stderr().is_terminal()).with_target(false).with_filter_reloading();
+    let handle = log.reload_handle();
+    log.init();
+    move |level| {
+        if let Err(error) = handle.reload(level) {
+            eprintln!("ringraft: the log level stays as it is: {error}");
+        }
+    }
 }
 
 /// A thread that only reads and raises a signal: nothing of the executors is touched from it.
@@ -109,8 +152,6 @@ fn stop_on_stdin_end() {
 
 #[cfg(test)]
 mod tests {
-    use ringraft_engine::exit;
-
     use super::*;
 
     #[test]

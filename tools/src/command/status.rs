@@ -43,7 +43,8 @@ pub(crate) fn print(status: &ClusterStatus, as_json: bool) -> Result<Outcome> {
     Ok(if is_whole(status) { SUCCESS } else { super::FAILURE })
 }
 
-fn is_whole(status: &ClusterStatus) -> bool {
+/// Whether every group is led and every shard answers.
+pub(crate) fn is_whole(status: &ClusterStatus) -> bool {
     let leaders = status.leaders();
     let groups = status.shards.iter().flat_map(|shard| &shard.groups);
     let led = groups.clone().all(|group| leaders.contains_key(&group.group));

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ringraft_tools::local_cluster::{Lifetime, LocalCluster, Shape};
+use ringraft_tools::local_cluster::{Http, Lifetime, LocalCluster, Shape};
 use ringraft_tools::status::{self, ClusterStatus};
 use tempfile::TempDir;
 
@@ -36,7 +36,7 @@ pub(crate) fn folder() -> TempDir {
 /// One group, one shard, the smallest log files: they are written with zeros before a node serves.
 pub(crate) fn shape(nodes: u64) -> Shape {
     let node_arguments = ["--segment-bytes=32MiB", "--segment-pool=1"].map(String::from).to_vec();
-    Shape { nodes, groups: 1, shards: 1, base_port: None, hosts: Vec::new(), node_arguments }
+    Shape { nodes, groups: 1, shards: 1, base_port: None, http: Http::Off, hosts: Vec::new(), node_arguments }
 }
 
 /// A running cluster, its folder, and the right to run one.

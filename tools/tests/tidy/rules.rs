@@ -49,7 +49,7 @@ const CRATES: [(&str, &str, &[&str], &[&str]); 8] = [
     ("ringraft-gateway", "engine/gateway/", &["net"], &[]),
     ("ringraft-engine", "engine/", &["net", "raft", "wal"], &[]),
     ("ringraft-bench", "bench/", &["net"], &["engine", "raft", "wal"]),
-    ("ringraft-tools", "tools/", &["bench", "engine", "net", "raft", "sim", "wal"], &[]),
+    ("ringraft-tools", "tools/", &["bench", "engine", "gateway", "net", "raft", "sim", "wal"], &[]),
 ];
 
 const PARTS: [&str; 8] = ["raft", "wal", "net", "engine", "sim", "gateway", "bench", "tools"];
@@ -199,6 +199,7 @@ pub(crate) fn deciders_are_pure(files: &[SourceFile]) -> Vec<String> {
     let deciders = [
         "engine/raft/src/",
         "engine/src/group/",
+        "engine/src/metrics/",
         "engine/src/shard/",
         "engine/src/state_machine/",
         "engine/src/topology/",

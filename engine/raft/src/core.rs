@@ -129,8 +129,9 @@ impl Outbox {
 }
 
 impl RaftCore {
-    /// A replica after a start or restart, with the configurations at the log's base and in its entries: a follower, whatever it was before (openraft #1511). Everything in `log` and
-    /// `hard_state` is durable. The commit index is known again once a leader says so.
+    /// A replica after a start or restart, with the configurations at the log's base and in its entries: a follower,
+    /// whatever it was before (openraft #1511). Everything in `log` and `hard_state` is durable. The commit index is that
+    /// of the base, or of the last change of members but one, until a leader tells more.
     ///
     /// A log ahead of the hard state is what a crash between the two leaves; nothing was answered in that term yet, so
     /// the node moves to it without a vote, and the first `ready` persists that.
@@ -143,7 +144,8 @@ impl RaftCore {
         } else {
             recovered
         };
-        let commit_index = log.base().index;
+        let told_commit_index = log.base().index;
+        let commit_index = memberships.committed_index().max(told_commit_index);
         let mut core = Self {
             prng: Prng::new(config.seed, config.id),
             config,
@@ -161,7 +163,7 @@ impl RaftCore {
             election_timeout: 0,
             outbox: Outbox {
                 told_hard_state: recovered,
-                told_commit_index: commit_index,
+                told_commit_index,
                 told_role: Some((Role::Follower, None, hard_state.current_term)),
                 ..Outbox::default()
             },

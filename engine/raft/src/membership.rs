@@ -173,6 +173,15 @@ impl Memberships {
         self.changes.last().map_or(0, |(index, _)| *index)
     }
 
+    /// An index that is committed, whatever else is known: a configuration is proposed only when the one before it is
+    /// committed (thesis 4.1), so the last but one is; 0: there are not two. After a restart it tells a node what it must
+    /// have applied to know the members it needs.
+    #[must_use]
+    pub fn committed_index(&self) -> Index {
+        let last_but_one = self.changes.len().checked_sub(2);
+        last_but_one.map_or(0, |place| self.changes[place].0)
+    }
+
     /// The configuration at the base of the log.
     #[must_use]
     pub fn base(&self) -> &Membership {

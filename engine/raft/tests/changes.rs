@@ -389,6 +389,36 @@ fn who_lost_its_vote_by_an_entry_that_it_alone_holds_campaigns_after_a_restart()
     );
 }
 
+/// Whoever proposed the second change knew that the first one is committed. In the cluster's own group the addresses of
+/// the members it needs stand before the first.
+#[test]
+fn a_change_in_the_log_says_after_a_restart_that_the_one_before_it_is_committed() {
+    let old = Membership::new(ids([1, 2]));
+    let joint = Membership::with(ids([1, 3]), ids([1, 2]), Vec::new());
+    let restarted = |changes: &[(u64, Membership)]| {
+        let mut memberships = Memberships::new(old.clone());
+        let mut log = LogTerms::after(EntryId { term: 1, index: 10 });
+        for _ in 11..=20 {
+            log.push(EntryMeta { term: 1, length: 100 });
+        }
+        for (index, membership) in changes {
+            memberships.push(*index, membership.clone());
+        }
+        let config = Config::new(NodeId(1), 7).validate().unwrap();
+        let mut core = RaftCore::new(config, memberships, HardState { current_term: 1, voted_for: None }, log);
+        let mut ready = Ready::new();
+        core.ready(&mut ready);
+        (core.commit_index(), ready.commit_index)
+    };
+    let learner = Membership::with(ids([1, 2]), Vec::new(), ids([3]));
+    assert_eq!(restarted(&[]), (10, None));
+    assert_eq!(restarted(&[(13, learner.clone())]), (10, None), "it may be given up");
+    let two = [(13, learner), (16, joint.clone())];
+    assert_eq!(restarted(&two), (13, Some(13)), "the host hears of it");
+    let [first, second] = two;
+    assert_eq!(restarted(&[first, second, (18, joint.leave_joint())]), (16, Some(16)));
+}
+
 /// The stream of the snapshot was under way when it stood for election.
 #[test]
 fn a_candidate_that_begins_anew_at_a_snapshot_without_its_vote_stands_no_more() {

@@ -419,6 +419,11 @@ impl Group {
         self.proposals.push(proposal);
     }
 
+    /// Whether a write of this asker is neither applied nor given up.
+    pub(crate) fn holds_write_of(&self, asker: Asker) -> bool {
+        self.proposals.has(asker) || self.waiters.has(asker)
+    }
+
     pub(crate) fn has_proposals(&self) -> bool {
         !self.proposals.is_empty()
     }

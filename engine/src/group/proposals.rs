@@ -62,6 +62,11 @@ impl Proposals {
         self.queue.len()
     }
 
+    /// Whether one of them is this asker's.
+    pub(crate) fn has(&self, asker: Asker) -> bool {
+        self.queue.iter().any(|proposal| proposal.asker == asker)
+    }
+
     /// When the oldest one came in.
     pub(crate) fn oldest_us(&self) -> Option<u64> {
         self.queue.front().map(|proposal| proposal.arrived_us)

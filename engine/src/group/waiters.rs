@@ -85,6 +85,11 @@ impl Waiters {
         self.requests.len()
     }
 
+    /// Whether one of them is this asker's.
+    pub(crate) fn has(&self, asker: Asker) -> bool {
+        self.requests.contains(&asker)
+    }
+
     /// Index of the oldest entry somebody waits for.
     #[cfg(test)]
     pub(crate) fn first_index(&self) -> Option<ringraft_raft::Index> {
@@ -115,6 +120,7 @@ mod tests {
         assert_eq!(waiters.take(EntryId { term: 1, index: 5 }, &mut out), Waited::ForThis { proposed_us: 70 });
         assert_eq!(out.iter().map(|asker| asker.correlation).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(waiters.first_index(), Some(6));
+        assert!(waiters.has(asker(3)) && !waiters.has(asker(2)));
         let replaced = EntryId { term: 2, index: 6 };
         assert_eq!(waiters.take(replaced, &mut out), Waited::ForAnother, "another term took the index");
         assert_eq!(out[0].correlation, 3);

@@ -22,8 +22,8 @@ impl Bounds {
         // A frame that alone exceeds the bound may go into an empty queue; the last reply may cross its bound.
         let frame = plan.wal.record_bytes_max + plan.consensus.append_bytes_max as usize + 4_096;
         Self {
-            // The cluster writes the topology beside what clients ask, and again when that takes long.
-            waiting_max: plan.waiting_max + 4,
+            // The cluster writes the topology beside what clients ask.
+            waiting_max: plan.waiting_max + 1,
             peer_bytes_max: plan.peer_queue_bytes_max.max(frame),
             reply_bytes_max: plan.reply_bytes_max + 2 * plan.limits.request_bytes_max as usize,
             connections_max: plan.connections_max,

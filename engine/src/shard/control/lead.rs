@@ -29,7 +29,7 @@ use crate::topology::{CONTROL_GROUP, ChangeError, GroupReport, PlanBounds, Topol
 /// Groups on the move and transfers in one plan.
 const BOUNDS: PlanBounds = PlanBounds { moves_max: 4, transfers_max: 4 };
 
-/// Reports for which a write may be under way before it is made again.
+/// Reports between two looks at what became of a write.
 const WRITE_REPORTS: u32 = 4;
 
 /// Reports for which an operator waits.
@@ -132,11 +132,19 @@ impl<D: Disk> Shard<D> {
         }
     }
 
-    /// A write that is applied, or replaced by another, or given up: another one may be made.
+    /// A write that is applied, or replaced by another, or given up: another one may be made. One that is in the log without
+    /// being committed stays the only one.
     fn settle_write(&mut self) {
         let Some(write) = &mut self.control.lead.write else { return };
         write.ticks_left = write.ticks_left.saturating_sub(1);
-        if write.ticks_left == 0 || write.before != self.control.stored {
+        if write.ticks_left == 0 {
+            write.ticks_left = WRITE_REPORTS * self.settings.report_ticks.max(1);
+            let control = self.groups.get(CONTROL_GROUP);
+            if control.is_some_and(|replica| replica.holds_write_of(Asker::NOBODY)) {
+                return;
+            }
+            self.control.lead.write = None;
+        } else if write.before != self.control.stored {
             self.control.lead.write = None;
         }
     }

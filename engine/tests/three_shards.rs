@@ -139,6 +139,26 @@ fn a_follower_that_missed_a_lot_catches_up_from_the_disk_of_the_leader() {
 }
 
 #[test]
+fn a_leader_that_can_read_nothing_for_its_followers_steps_down() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader(group_of("a"));
+    let slow = leader % 3 + 1;
+    cluster.crash(slow);
+    let large = "x".repeat(2_000);
+    for number in 0..200 {
+        assert!(cluster.ask(leader, &put("a", &format!("{number}{large}"))).is_some());
+    }
+    cluster.nodes[leader as usize - 1].flushing = false;
+    cluster.restart(slow);
+    cluster.tick(120);
+    assert!(cluster.nodes[leader as usize - 1].shard.status().disk_stalled, "with nothing to flush");
+    assert_ne!(cluster.leader(group_of("a")), leader);
+    cluster.nodes[leader as usize - 1].flushing = true;
+    cluster.tick(60);
+    assert!(!cluster.nodes[leader as usize - 1].shard.status().disk_stalled);
+}
+
+#[test]
 fn a_retry_of_a_session_is_applied_once() {
     let mut cluster = Cluster::new(3);
     let group = group_of("counter");
@@ -183,6 +203,33 @@ fn a_full_disk_stops_no_node_and_elections_wait_for_room() {
     let leader = cluster.leader(group_of("a"));
     assert!(matches!(cluster.ask(leader, &put("a", "room again")), Some(Outcome::Done(_))));
     assert_eq!(cluster.ask(leader, &get("a")), value("room again"));
+}
+
+#[test]
+fn a_sole_voter_with_a_learner_waits_for_room_too() {
+    let mut cluster = Cluster::founded(2, 1, ringraft_engine::shard::SnapshotSettings::default());
+    for group in [0, 1] {
+        cluster.leader(group);
+        cluster.retarget(group, &[1], &[2]);
+        cluster.settle_members(group);
+    }
+    cluster.nodes[0].shard.disk().files_max = Some(3);
+    let large = "x".repeat(50_000);
+    let mut number = 0;
+    while let Some(Outcome::Done(_)) = cluster.ask(1, &put("a", &format!("{number}{large}"))) {
+        number += 1;
+        assert!(number < 1_000, "24 MiB are full some time");
+    }
+    for _ in 0..20 {
+        cluster.crash(1);
+        cluster.restart(1);
+        cluster.nodes[0].shard.disk().files_max = Some(3);
+        cluster.tick(100); // it would be elected by itself, several times: `settle` asserts that this is not fatal
+    }
+    cluster.nodes[0].shard.disk().files_max = None;
+    cluster.tick(100);
+    assert_eq!(cluster.leader(group_of("a")), 1);
+    assert!(matches!(cluster.ask(1, &put("a", "room again")), Some(Outcome::Done(_))));
 }
 
 #[test]

@@ -68,6 +68,10 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
+    pub(crate) fn under_way(&self) -> usize {
+        self.pending.len()
+    }
+
     pub(crate) fn knows(&self, ticket: Ticket) -> bool {
         self.pending.iter().any(|read| read.ranges.iter().any(|range| range.ticket == ticket))
     }

@@ -241,7 +241,11 @@ fn probe_once(world: &mut World, asked: Vec<Vec<Operation>>) -> Result<Vec<Vec<O
         match call.ended.as_ref().map(|ended| &ended.outcome) {
             Some(CallOutcome::Done { .. }) => {}
             Some(CallOutcome::Unknown) => again.push(call.operations.iter().map(marked).collect()),
-            _ => return Err(Violation::new("service after faults end", format!("not done in time: {call:?}"))),
+            _ => {
+                let text = format!("not done in time: {call:?}");
+                world.describe_leaders();
+                return Err(Violation::new("service after faults end", text));
+            }
         }
     }
     Ok(again)

@@ -56,7 +56,7 @@ impl World {
     }
 
     /// What leaders know, for the report.
-    fn describe_leaders(&mut self) {
+    pub(crate) fn describe_leaders(&mut self) {
         let hosts = self.nodes.iter().filter_map(|node| node.process.as_ref()).flat_map(|process| &process.hosts);
         let lines: Vec<String> = hosts
             .map(|host| host.shard.status())

@@ -242,9 +242,11 @@ impl Group {
         self.settled = self.has_nothing_under_way(io);
     }
 
-    /// Whether this replica could only follow itself, and does not lead.
+    /// Whether this replica could only follow itself, and does not lead: it would be elected with its own vote, also without
+    /// room for what follows.
     fn is_alone(&self) -> bool {
-        !self.is_leader() && self.core.membership().members() == [self.core.config().id]
+        let membership = self.core.membership();
+        !self.is_leader() && membership.voters() == [self.core.config().id] && !membership.is_joint()
     }
 
     /// Whether the core alone counts ticks for something.

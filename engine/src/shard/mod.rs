@@ -116,6 +116,8 @@ pub struct Shard<D: Disk> {
     ticks: u64,
     /// Tick at which the WAL last made progress while something was in flight.
     flush_progress_tick: u64,
+    /// Tick at which a read of the disk last ended while one was under way.
+    read_progress_tick: u64,
     stalled: bool,
     stopping: bool,
 }
@@ -159,6 +161,7 @@ impl<D: Disk> Shard<D> {
             held_buffers: Vec::new(),
             ticks: 0,
             flush_progress_tick: 0,
+            read_progress_tick: 0,
             stalled: false,
             stopping: false,
         }
@@ -240,14 +243,18 @@ impl<D: Disk> Shard<D> {
         }
     }
 
-    /// Leaders here give up when the WAL has not finished a flush for too long, whatever the disk says (etcd #15247).
+    /// Leaders here give up when the WAL has not finished a flush, or a read that a follower waits for, for too long,
+    /// whatever the disk says (etcd #15247).
     fn watch_disk(&mut self) {
         // A log that is full until a segment is made hangs with the making of it.
         let full = || self.io.wal.is_making_segment() && !crate::group::has_room_to_lead(&self.io);
         if self.io.wal.in_flight() == 0 && !full() {
             self.flush_progress_tick = self.ticks;
         }
-        let waited = self.ticks - self.flush_progress_tick;
+        if self.io.wal.reads_in_flight() == 0 {
+            self.read_progress_tick = self.ticks;
+        }
+        let waited = self.ticks - self.flush_progress_tick.min(self.read_progress_tick);
         let stalled = waited >= u64::from(self.settings.disk_stall_ticks) && !is_active(Mutant::StalledLeaderStays);
         if stalled && !self.stalled {
             self.io.counters.disk_stalls += 1;
@@ -449,8 +456,12 @@ impl<D: Disk> Shard<D> {
         let mut durables = std::mem::take(&mut self.durables);
         durables.clear();
         match self.io.wal.complete(completion, &mut durables, &mut self.io.disk) {
-            Ok(Some(Completed::Read(read))) => self.read_done(&read),
+            Ok(Some(Completed::Read(read))) => {
+                self.read_progress_tick = self.ticks;
+                self.read_done(&read);
+            }
             Ok(Some(Completed::Snapshot(done))) => {
+                self.read_progress_tick = self.ticks;
                 if let Some(group) = self.groups.get_mut(GroupId(done.snapshot.group)) {
                     group.on_snapshot_done(&done, &mut self.io);
                 }

@@ -71,6 +71,10 @@ impl SnapshotFiles {
         if alone && room { Ok(()) } else { Err(SnapshotError::Busy { snapshot }) }
     }
 
+    fn reads(&self) -> usize {
+        self.pending.iter().filter(|pending| pending.kind == Kind::Read).count()
+    }
+
     /// Notes the end of an operation and says which snapshot it was on; `None` if it was not on one.
     pub(crate) fn ended<B>(&mut self, ticket: Ticket, result: &Result<Done<B>, DiskError>) -> Option<SnapshotName> {
         let place = self.pending.iter().position(|pending| pending.ticket == ticket)?;
@@ -89,6 +93,12 @@ impl SnapshotFiles {
 }
 
 impl<D: Disk> Wal<D> {
+    /// Reads of entries and of snapshots that the disk has not ended.
+    #[must_use]
+    pub fn reads_in_flight(&self) -> usize {
+        self.reader.under_way() + self.snapshot_files.reads()
+    }
+
     /// Writes a piece of a snapshot to its part file. The one at 0 begins the file anew; the others follow each other, one
     /// at a time. The end comes out of [`Wal::complete`], as with all of these.
     ///

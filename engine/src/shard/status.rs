@@ -8,6 +8,7 @@ use super::Shard;
 use super::control::{ElsewhereStatus, NodeStatus};
 use super::io::Counters;
 pub use crate::group::status::{FollowerStatus, GroupStatus};
+use crate::metrics::histogram::Histogram;
 
 /// The state of one shard.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -38,8 +39,27 @@ pub struct ShardStatus {
     pub clients: usize,
     /// Whether this shard's own flushes have stopped.
     pub disk_stalled: bool,
+    /// From the proposal of an entry until it is committed, applied and answered by the leader that proposed it.
+    pub commit_latency: LatencyStatus,
     /// The write-ahead log.
     pub wal: WalStatus,
+}
+
+/// How long something takes, since the start: the mean of an interval is a difference of sums over one of counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LatencyStatus {
+    /// How often it happened.
+    pub count: u64,
+    /// All of it together, microseconds.
+    pub sum_us: u64,
+    /// The longest of the last minute, microseconds.
+    pub max_us: u64,
+}
+
+impl LatencyStatus {
+    fn of(histogram: &Histogram) -> Self {
+        Self { count: histogram.count(), sum_us: histogram.sum(), max_us: histogram.maximum() }
+    }
 }
 
 /// The state of a shard's WAL.
@@ -49,6 +69,8 @@ pub struct WalStatus {
     pub durable_sequence: u64,
     /// Flushes done.
     pub flushes: u64,
+    /// From the turn that handed a flush batch to the disk until the turn that saw it durable.
+    pub flush_latency: LatencyStatus,
     /// Bytes written, padding included.
     pub bytes_written: u64,
     /// Bytes of records accepted, without batch headers and block padding.
@@ -89,6 +111,7 @@ impl<D: Disk> Shard<D> {
                 .collect(),
             clients: self.io.clients.open_count(),
             disk_stalled: self.stalled,
+            commit_latency: LatencyStatus::of(&self.io.metrics.latencies.commit),
             wal: self.wal_status(),
         }
     }
@@ -98,6 +121,7 @@ impl<D: Disk> Shard<D> {
         WalStatus {
             durable_sequence: wal.durable_sequence(),
             flushes: stats.flushes,
+            flush_latency: LatencyStatus::of(&self.io.metrics.latencies.flush),
             bytes_written: stats.bytes_written,
             record_bytes: stats.record_bytes,
             segments: stats.segments as u64,

@@ -20,7 +20,8 @@ pub(crate) struct Bounds {
 impl Bounds {
     pub(crate) fn new(plan: &Plan) -> Self {
         // A frame that alone exceeds the bound may go into an empty queue; the last reply may cross its bound.
-        let frame = plan.wal.record_bytes_max + plan.consensus.append_bytes_max as usize + 4_096;
+        let append = plan.wal.record_bytes_max + plan.consensus.append_bytes_max as usize;
+        let frame = append.max(plan.snapshots.chunk_bytes.get()) + 4_096;
         Self {
             // The cluster writes the topology beside what clients ask.
             waiting_max: plan.waiting_max + 1,

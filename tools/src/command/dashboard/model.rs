@@ -19,6 +19,15 @@ pub(super) struct Sample {
     pub(super) status: ClusterStatus,
 }
 
+/// How long something takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Latency {
+    /// Between the two looks, microseconds.
+    pub(super) mean_us: Option<f64>,
+    /// The longest of the last minute, microseconds.
+    pub(super) max_us: Option<u64>,
+}
+
 /// A node.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct NodeRow {
@@ -32,6 +41,8 @@ pub(super) struct NodeRow {
     pub(super) reads: Option<f64>,
     pub(super) flushes: Option<f64>,
     pub(super) bytes: Option<f64>,
+    pub(super) flush: Latency,
+    pub(super) commit: Latency,
     /// Requests that wait for an answer.
     pub(super) waiting: u64,
     pub(super) disk: &'static str,
@@ -94,16 +105,25 @@ impl Model {
 }
 
 fn node_row(node: u64, shards: &[&ShardStatus], leads: usize, before: Option<&Sample>, at: Duration) -> NodeRow {
-    let rate = |path: &[&str]| {
+    let difference = |path: &[&str]| {
         let before = before?;
-        let seconds = at.checked_sub(before.at)?.as_secs_f64();
-        let mut difference = 0;
+        let mut difference = 0_u64;
         for shard in shards {
             let same = before.status.shards.iter().find(|old| (old.node, old.shard) == (shard.node, shard.shard))?;
             // A count that went back is of another run.
             difference += number(shard, path)?.checked_sub(number(same, path)?)?;
         }
-        (seconds > 0.0).then(|| difference as f64 / seconds)
+        Some(difference)
+    };
+    let rate = |path: &[&str]| {
+        let seconds = at.checked_sub(before?.at)?.as_secs_f64();
+        (seconds > 0.0).then_some(difference(path)? as f64 / seconds)
+    };
+    let latency = |path: &[&str]| {
+        let part = |name| [path, &[name]].concat();
+        let (sum_us, count) = (difference(&part("sum_us")), difference(&part("count")));
+        let mean_us = count.filter(|count| *count > 0).and_then(|count| Some(sum_us? as f64 / count as f64));
+        Latency { mean_us, max_us: shards.iter().filter_map(|shard| number(shard, &part("max_us"))).max() }
     };
     let flag = |path: &[&str]| shards.iter().any(|shard| at_path(shard, path).and_then(Value::as_bool) == Some(true));
     let disk = if flag(&["disk_stalled"]) {
@@ -124,6 +144,8 @@ fn node_row(node: u64, shards: &[&ShardStatus], leads: usize, before: Option<&Sa
         reads: rate(&["counters", "reads"]),
         flushes: rate(&["wal", "flushes"]),
         bytes: rate(&["wal", "bytes_written"]),
+        flush: latency(&["wal", "flush_latency"]),
+        commit: latency(&["commit_latency"]),
         waiting: groups().filter_map(|group| group.rest.get("waiting").and_then(Value::as_u64)).sum(),
         disk,
     }
@@ -183,10 +205,16 @@ pub(super) fn sample(seconds: u64, writes: u64) -> Sample {
         })
     };
     let shard = |node: u64, role: &str, applied: u64, writes: u64| {
+        let busy = if writes > 0 { seconds } else { 0 };
+        let flushes = 100 * seconds;
         json!({
             "node": node, "shard": 0, "groups": [group(0, role, applied)], "clients": 3, "disk_stalled": node == 3,
+            "commit_latency": { "count": 10 * busy, "sum_us": 15_000 * busy, "max_us": 9_000 * u64::from(busy > 0) },
             "counters": { "requests_proposed": writes, "reads": 10 * seconds },
-            "wal": { "flushes": 100 * seconds, "bytes_written": 1_048_576 * seconds, "full": false },
+            "wal": {
+                "flushes": flushes, "bytes_written": 1_048_576 * seconds, "full": false,
+                "flush_latency": { "count": flushes, "sum_us": 400 * flushes, "max_us": 12_300 },
+            },
         })
     };
     let shards = [shard(1, "leader", 100, writes), shard(2, "follower", 99, 0), shard(3, "follower", 88, 0)];

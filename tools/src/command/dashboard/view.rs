@@ -9,10 +9,10 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Borders, Paragraph, Row, Table, TableState};
 
-use super::model::{GroupRow, Model, NodeRow};
+use super::model::{GroupRow, Latency, Model, NodeRow};
 
 /// Columns that everything fits in.
-pub(super) const WIDTH: u16 = 120;
+pub(super) const WIDTH: u16 = 128;
 
 /// Lines that everything of a model fits in.
 pub(super) fn height(model: &Model) -> u16 {
@@ -77,6 +77,8 @@ fn node_table(nodes: &[NodeRow]) -> Table<'static> {
         "reads/s",
         "flushes/s",
         "to disk",
+        "flush, max",
+        "commit, max",
         "disk",
     ];
     let rows = nodes.iter().map(|node| {
@@ -91,11 +93,13 @@ fn node_table(nodes: &[NodeRow]) -> Table<'static> {
             rate(node.reads),
             rate(node.flushes),
             bytes(node.bytes),
+            latency(node.flush),
+            latency(node.commit),
             node.disk.to_owned(),
         ];
         Row::new(cells).style(if node.disk == "ok" { Style::new() } else { Style::new().fg(Color::Red) })
     });
-    let widths = [6, 7, 9, 6, 8, 8, 10, 10, 10, 12, 8].map(Constraint::Length);
+    let widths = [5, 6, 8, 5, 7, 7, 8, 8, 9, 11, 15, 15, 8].map(Constraint::Length);
     table(rows.collect(), &header, &widths, "Nodes")
 }
 
@@ -146,6 +150,16 @@ fn bytes(rate: Option<f64>) -> String {
     }
 }
 
+/// `0.41, 12.3 ms`: the mean since the last look, and the longest of the last minute.
+fn latency(latency: Latency) -> String {
+    let ms = |us: f64| if us < 9_950.0 { format!("{:.2}", us / 1e3) } else { format!("{:.0}", us / 1e3) };
+    match (latency.mean_us, latency.max_us) {
+        (_, None) => "-".to_owned(),
+        (None, Some(max_us)) => format!("-, {} ms", ms(max_us as f64)),
+        (Some(mean_us), Some(max_us)) => format!("{}, {} ms", ms(mean_us), ms(max_us as f64)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ratatui::Terminal;
@@ -162,9 +176,9 @@ mod tests {
         let lines: Vec<String> = text.lines().map(words).collect();
         assert_eq!(lines[0], "ringraft: 3 node(s), 1 group(s), 1500 writes/s, 30 reads/s, no answer: 10.0.0.4:7100");
         for row in [
-            "│1 1 1 1 3 1 1500 10 100 1.0 MiB/s ok │",
-            "│2 1 1 0 3 1 0 10 100 1.0 MiB/s ok │",
-            "│3 1 1 0 3 1 0 10 100 1.0 MiB/s stalled │",
+            "│1 1 1 1 3 1 1500 10 100 1.0 MiB/s 0.40, 12 ms 1.50, 9.00 ms ok │",
+            "│2 1 1 0 3 1 0 10 100 1.0 MiB/s 0.40, 12 ms -, 0.00 ms ok │",
+            "│3 1 1 0 3 1 0 10 100 1.0 MiB/s 0.40, 12 ms -, 0.00 ms stalled │",
             "│0 1 4 100 100 42 1:L 2:F 3:F 2:0 3:12 │",
         ] {
             assert!(lines.iter().any(|line| line == row), "{row} is not in\n{text}");

@@ -66,7 +66,7 @@ impl Observer for RunObserver<'_> {
         self.after = Some(self.sampler.sample(completed));
         if self.enabled && self.terminal {
             // Clears the line, so that what follows begins on a clean one.
-            eprint!("\r\x1b[2K");
+            let _ = write!(std::io::stderr(), "\r\x1b[2K");
         }
     }
 

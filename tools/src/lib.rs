@@ -2,6 +2,12 @@
 //!
 //! Off the data path.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+// First: its macros stand in for those of std.
+#[macro_use]
+pub mod output;
+
 pub mod admin;
 pub mod chaos;
 pub mod folder;

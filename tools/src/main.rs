@@ -3,6 +3,11 @@
 //! Off the data path, but for `ringraft node`, which hands over to the engine's host.
 //! Invariant: exit code 0 means that what was asked for is done; 2 is wrong usage; each command lists its others.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use(print, println, eprintln)]
+extern crate ringraft_tools;
+
 mod client;
 mod command;
 
@@ -10,10 +15,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mimalloc::MiMalloc;
+use ringraft_tools::output;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    command::run(command::Cli::parse_from(command::ordered(std::env::args_os())))
+    output::ending(|| command::run(command::Cli::parse_from(command::ordered(std::env::args_os()))))
 }

@@ -22,6 +22,7 @@ mod signal;
 mod start;
 pub mod watchdog;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -241,7 +242,7 @@ fn end_on_panic() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         print(panic);
-        eprintln!("ringraft: the process ends after a panic (exit code 101); restart it, and report this with the log");
+        tell("ringraft: the process ends after a panic (exit code 101); restart it, and report this with the log");
         std::process::exit(101);
     }));
 }
@@ -264,10 +265,15 @@ fn join_all(executors: Vec<start::ShardThread>) -> Result<(), HostError> {
 
 /// Ends the process: a shard has not turned for too long and nothing in here can help it.
 fn hang(shard: usize, limit: Duration) {
-    eprintln!(
+    tell(&format!(
         "ringraft: shard {shard} has not turned for {limit:?}: the process ends (exit code {}); \
          restart it, and report this with the log",
         exit::SHARD_STALLED
-    );
+    ));
     std::process::exit(exit::SHARD_STALLED);
+}
+
+/// The last words on standard error, which nobody may read any more.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -13,6 +13,7 @@ use clap::{Args, Subcommand};
 use ringraft_bench::{BenchArgs, Floor, Protocol, Report, ServerProcess};
 use ringraft_tools::folder::real_folder;
 use ringraft_tools::local_cluster::{Http, Lifetime, LocalCluster, Shape};
+use ringraft_tools::output;
 use tempfile::TempDir;
 
 use super::course::{self, Course};
@@ -111,7 +112,7 @@ pub(crate) fn run(arguments: &Bench) -> Result<Outcome> {
     } else {
         ringraft_bench::run_until(&arguments.bench, &[], &arguments.bench.endpoints, &stop)?
     };
-    report.print(arguments.bench.json)?;
+    output::checked(report.print(arguments.bench.json));
     Ok(Outcome::of(report.ok()))
 }
 

@@ -24,6 +24,6 @@ pub(crate) struct Completions {
 pub(crate) fn run(arguments: &Completions) -> Result<Outcome> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut Cli::command(), "ringraft", &mut script);
-    print_bytes(&script)?;
+    print_bytes(&script);
     Ok(SUCCESS)
 }

@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &Get) -> Result<Outcome> {
         put_bytes(&mut object, "value", value.as_deref());
         println!("{}", answer.with_position(object));
     } else if let Some(value) = value {
-        print_bytes(value)?;
+        print_bytes(value);
     } else {
         eprintln!("ringraft: the key has no value");
     }

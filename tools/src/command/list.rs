@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: &List) -> Result<Outcome> {
         return Ok(SUCCESS);
     }
     let text: String = items.iter().map(|item| line(item, arguments.keys_only)).collect();
-    print_bytes(text.as_bytes())?;
+    print_bytes(text.as_bytes());
     if let (true, Some(last)) = (more, items.last()) {
         let last = String::from_utf8_lossy(&last.key);
         eprintln!("ringraft: there are more keys; the next ones: --after {last:?}");

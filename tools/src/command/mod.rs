@@ -40,6 +40,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use ringraft_net::client::ClientError;
+use ringraft_tools::output;
 use serde_json::{Value, json};
 
 const EXAMPLES: &str = "\
@@ -61,7 +62,8 @@ Exit codes of client commands (those of `node` are in `ringraft node --help`):
    2 wrong usage
    3 key not found
    4 value not as expected
-   5 outcome unknown: it may have been done";
+   5 outcome unknown: it may have been done
+ 141 whoever read standard output went away (`| head -1`)";
 
 /// ringraft: a durable, linearizable, replicated key-value store.
 #[derive(Debug, Parser)]
@@ -223,9 +225,9 @@ fn put_bytes(object: &mut Value, name: &str, bytes: Option<&[u8]>) {
 }
 
 /// Bytes to standard output, as they are.
-fn print_bytes(bytes: &[u8]) -> Result<()> {
+fn print_bytes(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).context("cannot write to standard output")
+    output::checked(out.write_all(bytes).and_then(|()| out.flush()));
 }
 
 #[cfg(test)]

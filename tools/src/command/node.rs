@@ -130,6 +130,8 @@ fn exit_code(code: i32) -> ExitCode {
 /// Logs from now on; what is returned sets another level.
 fn log_to_standard_error(level: &str) -> impl Fn(&str) + Send + use<> {
     let log = tracing_subscriber::fmt().with_env_filter(level).with_writer(io::stderr);
+    // Without this a standard error that nobody reads any more would be a panic.
+    let log = log.log_internal_errors(false);
     let log = log.with_ansi(io::stderr().is_terminal()).with_target(false).with_filter_reloading();
     let handle = log.reload_handle();
     log.init();

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
+use ringraft_tools::output;
 use ringraft_wal::inspect::{self, DumpOptions, Report};
 use ringraft_wal::{SnapshotMark, meta};
 use serde_json::{Value, json};
@@ -98,7 +99,7 @@ fn inspect(arguments: &Inspect) -> Result<Outcome> {
         if dumps {
             let records = arguments.records || arguments.group.is_some();
             let options = DumpOptions { file: arguments.file, records, group: arguments.group };
-            inspect::dump(&folder, &options, &mut std::io::stdout().lock())?;
+            inspect::dump(&folder, &options, &mut output::standard())?;
         } else {
             print_report(&inspect::verify(&folder)?);
         }

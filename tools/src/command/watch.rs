@@ -2,8 +2,6 @@
 //!
 //! Off the data path.
 
-use std::io::Write;
-
 use anyhow::{Context, Result};
 use clap::Args;
 use ringraft_net::client::watch::{WatchFrom, WatchMessage};
@@ -49,8 +47,7 @@ pub(crate) fn run(arguments: &Watch) -> Result<Outcome> {
             let message = message.context("the watch ended")?;
             if let Some(line) = if arguments.target.json { Some(object(&message).to_string()) } else { text(&message) }
             {
-                let mut out = std::io::stdout().lock();
-                writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write to standard output")?;
+                println!("{line}");
             }
             changes += u64::from(matches!(message, WatchMessage::Change(_)));
             if arguments.count.is_some_and(|count| changes >= count) {

@@ -6,6 +6,7 @@
 mod bad_peers;
 mod catch_up;
 mod client;
+mod closed_pipe;
 mod command_line;
 mod data_folder;
 mod failover;

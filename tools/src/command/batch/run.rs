@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ringraft_net::client::ClientError;
 use ringraft_net::client::tokio::Client;
 use ringraft_net::wire::{Consistency, Operation, OperationResult};
+use ringraft_tools::output;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -205,7 +206,9 @@ impl Progress {
             None => return Ok(()),
         }
         line.push(b'\n');
-        self.bar.suspend(|| io::stdout().lock().write_all(&line)).context("cannot write to standard output")
+        // The end of the command must not begin inside of the bar.
+        output::checked(self.bar.suspend(|| io::stdout().lock().write_all(&line)));
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use ringraft_net::client::Options;
 use ringraft_net::client::tokio::Client;
-use ringraft_net::wire::{Consistency, Operation, OperationResult, Position, Topology};
+use ringraft_net::wire::{Consistency, Operation, OperationResult, Position, Topology, items};
 use ringraft_tools::admin;
 use ringraft_tools::local_cluster::ClusterFile;
 use serde_json::{Value, json};
@@ -73,16 +73,26 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// The object with the position in it.
-    pub(crate) fn with_position(&self, mut object: Value) -> Value {
-        let Position { group, index, position } = self.position;
-        object["position"] = json!({ "group": group, "index": index, "position": position });
-        object
+    pub(crate) fn with_position(&self, object: Value) -> Value {
+        with_position(object, self.position)
+    }
+
+    /// The version of what this write wrote.
+    pub(crate) fn version(&self) -> u64 {
+        items::version_at(self.position.index, self.position.position)
     }
 
     /// The error for a result of another operation.
     pub(crate) fn unexpected(&self) -> anyhow::Error {
         anyhow!("the server answered another operation: {:?}", self.result)
     }
+}
+
+/// The object with a position in it.
+pub(crate) fn with_position(mut object: Value, position: Position) -> Value {
+    let Position { group, index, position } = position;
+    object["position"] = json!({ "group": group, "index": index, "position": position });
+    object
 }
 
 /// One operation, linearizable.

@@ -2,7 +2,7 @@
 //!
 //! Off the data path.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use ringraft_net::wire::{Consistency, Operation, OperationResult};
 use serde_json::json;
@@ -40,21 +40,36 @@ pub(crate) struct Get {
 }
 
 pub(crate) fn run(arguments: &Get) -> Result<Outcome> {
-    let operation = Operation::Get { key: arguments.key.clone().into_bytes() };
     let (consistency, bound) = (arguments.consistency, arguments.max_staleness_ms);
     if bound.is_some() && consistency != Consistency::Stale {
         bail!("--max-staleness-ms bounds stale reads only; add --consistency stale");
     }
+    if arguments.target.json {
+        return with_version(arguments, bound.unwrap_or(0));
+    }
+    let operation = Operation::Get { key: arguments.key.clone().into_bytes() };
     let answer = client::run(&arguments.target, operation, consistency, bound.unwrap_or(0))?;
     let OperationResult::Value(value) = &answer.result else { return Err(answer.unexpected()) };
-    if arguments.target.json {
-        let mut object = json!({ "key": arguments.key, "found": value.is_some() });
-        put_bytes(&mut object, "value", value.as_deref());
-        println!("{}", answer.with_position(object));
-    } else if let Some(value) = value {
+    if let Some(value) = value {
         print_bytes(value);
     } else {
         eprintln!("ringraft: the key has no value");
     }
     Ok(if value.is_some() { SUCCESS } else { NOT_FOUND })
+}
+
+/// One JSON object, the version of the key in it.
+fn with_version(arguments: &Get, max_staleness_ms: u32) -> Result<Outcome> {
+    let answer = client::with_client(&arguments.target, async |client| {
+        let key = arguments.key.clone();
+        client.get_versioned(key, arguments.consistency, max_staleness_ms).await.context("not done")
+    })?;
+    let found = answer.value;
+    let mut object = json!({ "key": arguments.key, "found": found.is_some() });
+    put_bytes(&mut object, "value", found.as_ref().map(|item| &*item.value));
+    if let Some(item) = &found {
+        object["version"] = json!(item.version);
+    }
+    println!("{}", client::with_position(object, answer.position));
+    Ok(if found.is_some() { SUCCESS } else { NOT_FOUND })
 }

@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: Put) -> Result<Outcome> {
     let answer = client::execute(&arguments.target, operation)?;
     let OperationResult::Put { replaced } = answer.result else { return Err(answer.unexpected()) };
     if arguments.target.json {
-        println!("{}", answer.with_position(json!({ "replaced": replaced })));
+        println!("{}", answer.with_position(json!({ "replaced": replaced, "version": answer.version() })));
     } else {
         println!("OK");
     }

@@ -76,6 +76,7 @@ fn client_commands(dir: &str) {
     expect(0, &["cas", "--dir", dir, "lock", "--absent", "one"]);
     assert!(expect(4, &["cas", "--dir", dir, "lock", "--absent", "two"]).contains("one"));
     expect(0, &["cas", "--dir", dir, "lock", "--expected", "one", "two"]);
+    compared_by_version(dir);
     assert_eq!(expect(0, &["delete", "--dir", dir, "lock"]), "OK\n");
     expect(3, &["delete", "--dir", dir, "lock"]);
     let file = ClusterFile::read(Path::new(dir)).expect("cluster.json");
@@ -90,6 +91,32 @@ fn client_commands(dir: &str) {
     child.stdin.take().expect("a pipe").write_all(&[0, 255, 10]).expect("a value");
     assert!(child.wait().expect("it ends").success());
     assert_eq!(ringraft(&["get", "--dir", dir, "binary"]).stdout, [0, 255, 10]);
+}
+
+/// `lock` has the value `two`.
+fn compared_by_version(dir: &str) {
+    let told = |code, arguments: &[&str]| -> Value {
+        let arguments = [arguments, &["--json", "--dir", dir]].concat();
+        serde_json::from_str(&expect(code, &arguments)).expect("JSON")
+    };
+    let by = |version: &Value| format!("--expected-version={version}");
+    let read = told(0, &["get", "lock"])["version"].clone();
+    assert!(read.as_u64().is_some_and(|version| version > 0), "{read}");
+    assert_eq!(told(4, &["cas", "lock", "--expected-version", "0", "x"])["version"], read, "it is not absent");
+    let swapped = told(0, &["cas", "lock", &by(&read), "three"]);
+    assert_eq!((&swapped["swapped"], &swapped["version"]), (&true.into(), &told(0, &["get", "lock"])["version"]));
+    let refused = told(4, &["cas", "lock", &by(&read), "four"]);
+    assert_eq!((&refused["swapped"], &refused["version"]), (&false.into(), &swapped["version"]), "{refused}");
+    let said = expect(4, &["cas", "--dir", dir, "lock", &by(&read), "four"]);
+    assert_eq!(said, format!("not swapped: the version is {}\n", swapped["version"]));
+    assert_eq!(expect(0, &["get", "--dir", dir, "lock"]), "three");
+    let put = told(0, &["put", "lock", "four"])["version"].clone();
+    assert_eq!(expect(0, &["cas", "--dir", dir, "lock", &by(&put), "five"]), "OK\n");
+    let by_value = told(0, &["cas", "lock", "--expected", "five", "six"])["version"].clone();
+    assert_eq!(expect(0, &["cas", "--dir", dir, "lock", &by(&by_value), "seven"]), "OK\n");
+    assert_eq!(expect(0, &["cas", "--dir", dir, "new", "--expected-version", "0", "one"]), "OK\n");
+    expect(0, &["delete", "--dir", dir, "new"]);
+    assert!(expect(4, &["cas", "--dir", dir, "new", &by(&put), "two"]).contains("absent"));
 }
 
 fn dir_of_node(path: &Path, id: u64) -> String {
@@ -117,8 +144,10 @@ fn restart_one_node(dir: &str, path: &Path) {
 
 #[test]
 fn wrong_usage_is_told() {
-    let table: [(&[&str], i32, &str); 14] = [
+    let table: [(&[&str], i32, &str); 16] = [
         (&["put", "--endpoints", "127.0.0.1:1", "key"], 2, "VALUE"),
+        (&["cas", "--endpoints", "127.0.0.1:1", "k", "--expected-version", "1", "--absent", "v"], 2, "--absent"),
+        (&["cas", "--endpoints", "127.0.0.1:1", "k", "--expected-version", "new", "v"], 2, "--expected-version"),
         (&["get", "key"], 2, "--endpoints"),
         (&["cas", "--endpoints", "127.0.0.1:1", "key", "value"], 2, "--expected"),
         (&["cluster", "start", "--dir", "x", "--nodes", "10"], 2, "10 is not in 1..=9"),

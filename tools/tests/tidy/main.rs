@@ -4,6 +4,7 @@
 //! Invariant: an exception that is no longer needed fails, so that the lists below only shrink.
 //! What it does not do: judge prose, formatting (rustfmt does) or anything that clippy sees.
 
+mod links;
 mod rules;
 mod scan;
 
@@ -25,7 +26,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tools/ lies in the root").to_owned()
 }
 
-/// Rust files and manifests of the repository, sorted by path.
+/// Rust files, manifests and documents of the repository, sorted by path.
 fn repository() -> Vec<SourceFile> {
     let root = root();
     let mut files = Vec::new();
@@ -38,7 +39,7 @@ fn repository() -> Vec<SourceFile> {
                 if name != "target" && !name.starts_with('.') {
                     folders.push(path);
                 }
-            } else if name.ends_with(".rs") || name == "Cargo.toml" {
+            } else if name.ends_with(".rs") || name.ends_with(".md") || name == "Cargo.toml" {
                 let text = fs::read_to_string(&path).expect("source is UTF-8");
                 let relative = path.strip_prefix(&root).expect("below the root");
                 files.push(SourceFile::new(&relative.to_string_lossy(), &text));
@@ -58,7 +59,7 @@ fn check(rule: impl Fn(&[SourceFile]) -> Vec<String>) {
 #[test]
 fn the_walk_sees_the_repository() {
     let files = repository();
-    for path in ["Cargo.toml", "engine/raft/src/lib.rs", "wal/src/lib.rs", "tools/tests/tidy/main.rs"] {
+    for path in ["Cargo.toml", "README.md", "engine/raft/src/lib.rs", "wal/src/lib.rs", "tools/tests/tidy/main.rs"] {
         assert!(files.iter().any(|file| file.path == path), "{path} is not seen");
     }
 }
@@ -111,6 +112,11 @@ fn every_file_has_its_head() {
 #[test]
 fn nothing_left_undone() {
     check(rules::nothing_left_undone);
+}
+
+#[test]
+fn links_lead_somewhere() {
+    check(|files| links::links_lead_somewhere(files, |path| root().join(path).exists()));
 }
 
 #[test]

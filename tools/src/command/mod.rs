@@ -270,6 +270,48 @@ mod tests {
     }
 
     #[test]
+    fn every_example_is_understood() {
+        fn walk(command: &clap::Command, seen: &mut Vec<String>) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            seen.extend(examples(&help));
+            command.get_subcommands().for_each(|inner| walk(inner, seen));
+        }
+        let mut seen = Vec::new();
+        walk(&Cli::command(), &mut seen);
+        for line in &seen {
+            let words = shlex::split(line).expect("quotes are closed");
+            let parsed = Cli::try_parse_from(super::ordered(words.into_iter().map(OsString::from)));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.expect_err("it failed"));
+        }
+        for command in ["node", "bench", "bench suite", "chaos", "sim", "cas", "wal inspect", "cluster start"] {
+            let begins = format!("ringraft {command} ");
+            assert!(seen.iter().any(|line| line.starts_with(&begins)), "no example of {command} was seen");
+        }
+    }
+
+    /// The command lines of a help text, without variables before them, redirections and remarks behind them.
+    fn examples(help: &str) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        for line in help.lines() {
+            match lines.last_mut() {
+                Some(last) if last.ends_with('\\') => {
+                    last.pop();
+                    last.push_str(line.trim_start());
+                }
+                _ => lines.push(line.to_owned()),
+            }
+        }
+        let indented = lines.iter().filter(|line| line.starts_with("  ")).map(|line| line.trim_start());
+        let without_remarks = indented.filter_map(|line| line.split("  ").next());
+        let programs = without_remarks.flat_map(|line| line.split(" | ")).map(|program| {
+            let words =
+                program.split(' ').skip_while(|word| word.contains('=')).take_while(|word| !["<", ">"].contains(word));
+            words.collect::<Vec<_>>().join(" ")
+        });
+        programs.filter(|program| program.starts_with("ringraft ")).collect()
+    }
+
+    #[test]
     fn bytes_that_are_no_text_are_shown_in_hexadecimal() {
         let mut object = json!({});
         put_bytes(&mut object, "a", Some(b"text"));

@@ -102,7 +102,7 @@ fn apply_to(
                 let applied = machine.apply_entry(machine.last_applied() + 1, 1, &payload, |position, outcome| {
                     assert!(matches!(outcome, OutcomeRef::Done(_)), "every put takes effect");
                     if encode {
-                        wire::ReplyRef { position, outcome }.append_frame(&mut replies, position.position);
+                        wire::ReplyRef { position, outcome, term: 1 }.append_frame(&mut replies, position.position);
                     } else {
                         black_box((position, &outcome));
                     }

@@ -176,6 +176,41 @@ fn a_retry_of_a_session_is_applied_once() {
     assert_eq!(cluster.ask(second, &request), Some(first), "also from the next leader");
 }
 
+/// Index and term of the answer.
+fn stand(cluster: &mut Cluster, node: u64, request: &Request) -> (u64, u64) {
+    let correlation = cluster.send(node, request);
+    cluster.settle();
+    let reply = cluster.replies.remove(&correlation).expect("an answer");
+    (reply.position.index, reply.term)
+}
+
+#[test]
+fn replies_tell_the_term_of_their_entry() {
+    let mut cluster = Cluster::new(3);
+    let group = group_of("a");
+    let first = cluster.leader(group);
+    let first_term = cluster.status(first, group).term;
+    let open = Request { operations: vec![Operation::OpenSession { group }], ..Request::default() };
+    let Some(Outcome::Done(results)) = cluster.ask(first, &open) else { panic!("a session") };
+    let OperationResult::Session { client } = results[0] else { panic!("a session") };
+    let request = Request { client, sequence: 1, acknowledged: 1, ..put("a", "1") };
+    let (index, term) = stand(&mut cluster, first, &request);
+    assert_eq!(term, first_term);
+    cluster.crash(first);
+    let second = cluster.leader(group);
+    let second_term = cluster.status(second, group).term;
+    assert!(second_term > first_term);
+    let again = stand(&mut cluster, second, &request);
+    assert_eq!(again, (index, first_term), "a repeated request stands where it stood first");
+    let (later, term) = stand(&mut cluster, second, &put("a", "2"));
+    assert!(later > index && term == second_term);
+    assert_eq!(stand(&mut cluster, second, &get("a")), (later, second_term));
+    let (other, stale) = (6 - first - second, Request { consistency: Consistency::Stale, ..get("a") });
+    cluster.tick(5);
+    assert_eq!(stand(&mut cluster, other, &stale), (later, second_term));
+    assert_eq!(stand(&mut cluster, other, &get("a")).1, 0, "nothing was read");
+}
+
 #[test]
 fn a_full_disk_stops_no_node_and_elections_wait_for_room() {
     let mut cluster = Cluster::new(3);

@@ -79,17 +79,17 @@ fn replies(criterion: &mut Criterion) {
     group.bench_function("encode_put_frame", |bencher| {
         bencher.iter(|| {
             out.clear();
-            wire::append_done(&mut out, 9, black_box(POSITION), OperationResultRef::Put { replaced: true })
+            wire::append_done(&mut out, 9, (black_box(POSITION), 5), OperationResultRef::Put { replaced: true })
         });
     });
     group.bench_function("encode_get_128_frame", |bencher| {
         bencher.iter(|| {
             out.clear();
-            wire::append_done(&mut out, 9, black_box(POSITION), OperationResultRef::Value(Some(&VALUE)))
+            wire::append_done(&mut out, 9, (black_box(POSITION), 5), OperationResultRef::Value(Some(&VALUE)))
         });
     });
     out.clear();
-    wire::append_done(&mut out, 9, POSITION, OperationResultRef::Value(Some(&VALUE)));
+    wire::append_done(&mut out, 9, (POSITION, 5), OperationResultRef::Value(Some(&VALUE)));
     group.bench_function("view_get_128", |bencher| {
         bencher.iter(|| wire::view_reply(black_box(&out[frame::HEADER_BYTES..])).unwrap().position.index);
     });
@@ -155,7 +155,7 @@ fn client(criterion: &mut Criterion) {
         replies.clear();
         let mut sent = outgoing.pending();
         while let Some(parsed) = frame::parse(sent, &Limits::CLIENT).unwrap() {
-            wire::append_done(&mut replies, parsed.correlation, POSITION, result);
+            wire::append_done(&mut replies, parsed.correlation, (POSITION, 5), result);
             sent = &sent[parsed.total_bytes..];
         }
         outgoing.sent(outgoing.pending().len());

@@ -67,6 +67,7 @@ fn every_operation() {
         assert!(!client.put("a", "1").await.unwrap().value);
         let again = client.put("a", "2").await.unwrap();
         assert!(again.value && again.position.index > 0);
+        assert_eq!(again.term, 7, "as the server says");
         assert_eq!(client.get("a").await.unwrap().value, Some(b"2".to_vec()));
         assert_eq!(client.get_stale("a").await.unwrap().value, Some(b"2".to_vec()));
         assert_eq!(client.get("b").await.unwrap().value, None);

@@ -73,7 +73,7 @@ fn messages() -> Vec<Vec<u8>> {
     request.append_frame(&mut frames[0], 1);
     for outcome in replies {
         frames.push(Vec::new());
-        Reply { position, outcome }.append_frame(frames.last_mut().unwrap(), 1);
+        Reply { position, outcome, term: 4 }.append_frame(frames.last_mut().unwrap(), 1);
     }
     frames.extend([Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new()]);
     let at = frames.len() - 2;

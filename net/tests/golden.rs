@@ -145,15 +145,16 @@ fn kinds_of_reads() {
 
 #[test]
 fn replies() {
-    let done = |results| Reply { position: position(), outcome: Outcome::Done(results) };
+    let done = |results| Reply { position: position(), outcome: Outcome::Done(results), term: 0x0506 };
     let put = done(vec![OperationResult::Put { replaced: true }]);
     check(
         "put",
         r"
-            5252 01 05 32000000 00000000 0d0c0b0a 1ecd1c67 35555e5c
+            5252 01 05 3a000000 00000000 0d0c0b0a d285e11d 9b6833c0
             00 01 000000000000000000 # Put: replaced, unused
             03000000 0201000000000000 04000000 # group index position
             00 e4ffffff 01000000 0000000000000000000000000000 # Done: the results as (offset back, count), unused
+            0605000000000000 # term
         ",
         |out| _ = put.append_frame(out, 0x0A0B_0C0D),
     );
@@ -168,10 +169,11 @@ fn replies() {
     check(
         "several",
         r"
-            5252 01 05 6f000000 00000000 01000000 c7aa1785 aeaa5304
+            5252 01 05 77000000 00000000 01000000 bb9a5b80 90f38f0b
             76616c7565630101f8ffffff050000000001000000000000000000000201000000000000000000030001dbffffff0100
             0000047700000000000000000005000000000000000000000300000002010000000000000400000000adffffff060000
             000000000000000000000000000000
+            0605000000000000
         ",
         |out| _ = several.append_frame(out, 1),
     );
@@ -179,7 +181,7 @@ fn replies() {
 
 fn check_refusals(refusals: Vec<(&str, &str, Outcome)>) {
     for (name, golden, outcome) in refusals {
-        check(name, golden, |out| _ = Reply { position: Position::default(), outcome }.append_frame(out, 1));
+        check(name, golden, |out| _ = Reply { position: Position::default(), outcome, term: 0 }.append_frame(out, 1));
     }
 }
 
@@ -189,25 +191,28 @@ fn refusals_that_say_whom_to_ask() {
         (
             "moved",
             r"
-            5252 01 05 34000000 00000000 01000000 c62e5fe9 d64fca56
+            5252 01 05 3c000000 00000000 01000000 af94b680 48b3cf09
             31302e302e302e323a37303031000000000000000000000000000000000103000000020000000000000001008d000000
             d4ffffff
+            0000000000000000
         ",
             Outcome::Moved { group: 3, node: 2, shard: 1, address: String::from("10.0.0.2:7001") },
         ),
         (
             "not leader",
             r"
-            5252 01 05 27000000 00000000 01000000 a2c98abc faefae8f
+            5252 01 05 2f000000 00000000 01000000 dfd82ef6 766037f6
             000000000000000000000000000000000203000000010200000000000000000000000000000000
+            0000000000000000
         ",
             Outcome::NotLeader { group: 3, leader: Some(2) },
         ),
         (
             "no leader",
             r"
-            5252 01 05 27000000 00000000 01000000 37732a0c 94faafc9
+            5252 01 05 2f000000 00000000 01000000 eacbe987 c4c1d709
             000000000000000000000000000000000203000000000000000000000000000000000000000000
+            0000000000000000
         ",
             Outcome::NotLeader { group: 3, leader: None },
         ),
@@ -220,40 +225,45 @@ fn refusals() {
         (
             "overloaded",
             r"
-            5252 01 05 27000000 00000000 01000000 6c00b9ab 094ac625
+            5252 01 05 2f000000 00000000 01000000 9ba396d6 8f536ba4
             0000000000000000000000000000000003d0070000000000000000000000000000000000000000
+            0000000000000000
         ",
             Outcome::Overloaded { retry_after_us: 2_000 },
         ),
         (
             "session expired",
             r"
-            5252 01 05 27000000 00000000 01000000 8a1610d1 b46f377e
+            5252 01 05 2f000000 00000000 01000000 2e3d1baf 7d295d4e
             000000000000000000000000000000000400000000000000000000000000000000000000000000
+            0000000000000000
         ",
             Outcome::SessionExpired,
         ),
         (
             "bad request",
             r"
-            5252 01 05 27000000 00000000 01000000 e8beb244 d574b5eb
+            5252 01 05 2f000000 00000000 01000000 da7ddfd7 dafa4284
             000000000000000000000000000000000573686f7274ffffff0000000000000000000000000000
+            0000000000000000
         ",
             Outcome::BadRequest { message: String::from("short") },
         ),
         (
             "outcome unknown",
             r"
-            5252 01 05 27000000 00000000 01000000 faf6b73a f44a4ac2
+            5252 01 05 2f000000 00000000 01000000 34fc555e 3b05d00d
             000000000000000000000000000000000600000000000000000000000000000000000000000000
+            0000000000000000
         ",
             Outcome::OutcomeUnknown,
         ),
         (
             "unavailable",
             r"
-            5252 01 05 38000000 00000000 01000000 b20adfd4 2da77cfc
+            5252 01 05 40000000 00000000 01000000 6e4ed73f 9dc27934
             6c6f6e676572207468616e206569676874000000000000000000000000000000000791000000deffffff000000000000
+            0000000000000000
             0000000000000000
         ",
             Outcome::Unavailable { message: String::from("longer than eight") },
@@ -261,8 +271,9 @@ fn refusals() {
         (
             "too stale",
             r"
-            5252 01 05 27000000 00000000 01000000 48ba18a3 272b0df9
+            5252 01 05 2f000000 00000000 01000000 90566583 18b69fc2
             000000000000000000000000000000000800000000000000000000000000000000000000000000
+            0000000000000000
         ",
             Outcome::TooStale,
         ),

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ringraft_net::client::tokio::Client;
 use ringraft_net::slots;
-use ringraft_net::wire::Position;
 
 use tokio::time::sleep;
 
@@ -148,10 +147,5 @@ impl State {
             }
             _ => Place::Here,
         }
-    }
-
-    /// The term of the group in which something was answered, as the own node knows it; 0: it does not.
-    pub async fn term_of(&self, position: Position) -> u64 {
-        self.view().await.map_or(0, |view| view.term(position.group))
     }
 }

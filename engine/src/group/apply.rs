@@ -2,12 +2,13 @@
 //!
 //! Data path 8/9 and 9/9.
 //! Invariants: entries are applied strictly by index and exactly once; an entry is read in place, from the WAL's
-//! cache or from verified bytes off the disk; a reply carries the position of its request in the log.
+//! cache or from verified bytes off the disk; a reply carries the position of its request in the log
+//! and the term of that entry, a read's the term that this replica is in.
 //! It decides nothing about commitment.
 
 use ringraft_net::wire;
-use ringraft_raft::EntryId;
 use ringraft_raft::mutants::{Mutant, is_active};
+use ringraft_raft::{EntryId, RaftCore};
 use ringraft_wal::{Disk, EntryBytes, record};
 
 use super::Group;
@@ -44,7 +45,8 @@ impl Group {
                         group: self.id,
                         now_us: io.now_us,
                     };
-                    let applied = apply_record(&mut self.machine, &mut self.waiters, &mut self.askers, record, replies);
+                    let read = (&self.core, record);
+                    let applied = apply_record(&mut self.machine, &mut self.waiters, &mut self.askers, read, replies);
                     if let Err(error) = applied {
                         return io.fail(Fatal::Unreadable { group: self.id.0, index, error });
                     }
@@ -87,7 +89,8 @@ impl Group {
                 group: self.id,
                 now_us: io.now_us,
             };
-            let applied = apply_record(&mut self.machine, &mut self.waiters, &mut self.askers, bytes, replies);
+            let read = (&self.core, bytes);
+            let applied = apply_record(&mut self.machine, &mut self.waiters, &mut self.askers, read, replies);
             if let Err(error) = applied {
                 return io.fail(Fatal::Unreadable { group: self.id.0, index: next, error });
             }
@@ -115,10 +118,10 @@ impl Group {
 
     /// Answers one read from the state as it is.
     pub(super) fn answer_read<D: Disk>(&mut self, request: &[u8], asker: Asker, io: &mut Io<D>) {
-        let position = self.position();
+        let (position, term) = (self.position(), self.core.term());
         match wire::view_request(request) {
             Ok(view) if self.machine.wants_order(view) => self.await_order(request, asker),
-            Ok(request) => self.machine.read(request, |outcome| io.reply_applied(asker, position, outcome)),
+            Ok(request) => self.machine.read(request, |outcome| io.reply_applied(asker, (position, term), outcome)),
             Err(error) => {
                 self.reject(Rejection::Malformed, io);
                 io.reply(asker, position, wire::OutcomeRef::BadRequest { message: &error.to_string() });
@@ -186,7 +189,7 @@ fn apply_record(
     machine: &mut crate::state_machine::StateMachine,
     waiters: &mut super::waiters::Waiters,
     askers: &mut Vec<Asker>,
-    bytes: &[u8],
+    (core, bytes): (&RaftCore, &[u8]),
     mut replies: Replies<'_>,
 ) -> Result<(), String> {
     let header = record::header(bytes);
@@ -198,7 +201,9 @@ fn apply_record(
     machine
         .apply_entry(id.index, id.term, payload, |at, outcome| {
             if ours && let Some(asker) = askers.get(position) {
-                replies.applied(*asker, at, outcome);
+                // A repeated request is answered from where it stood first.
+                let term = if at.index == id.index { Some(id.term) } else { core.term_at(at.index) };
+                replies.applied(*asker, (at, term.unwrap_or(0)), outcome);
             }
             position += 1;
         })

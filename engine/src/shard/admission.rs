@@ -38,7 +38,7 @@ impl<D: Disk> Shard<D> {
             let position = Position { group: 0, index: 0, position: u32::MAX };
             self.io.counters.replies += 1;
             self.note_rejected(parsed, &outcome);
-            Reply { position, outcome }.append_frame(self.io.clients.outgoing(connection), asker.correlation);
+            Reply { position, outcome, term: 0 }.append_frame(self.io.clients.outgoing(connection), asker.correlation);
         }
     }
 

@@ -4,7 +4,7 @@
 //! Invariant: after a `Fatal` nothing more is sent or answered; the host ends the process.
 
 use ringraft_net::wire;
-use ringraft_raft::{EntryId, GroupId, Index};
+use ringraft_raft::{EntryId, GroupId, Index, Term};
 use ringraft_wal::{Disk, Wal};
 
 use super::clients::{Asker, Clients};
@@ -144,7 +144,7 @@ impl<D: Disk> Io<D> {
     pub(crate) fn reply(&mut self, asker: Asker, position: wire::Position, outcome: wire::OutcomeRef<'_>) {
         self.counters.replies += 1;
         let out = self.clients.outgoing(asker.connection);
-        wire::ReplyRef { position, outcome }.append_frame(out, asker.correlation);
+        wire::ReplyRef { position, outcome, term: 0 }.append_frame(out, asker.correlation);
     }
 
     /// Answers an operator.
@@ -153,12 +153,17 @@ impl<D: Disk> Io<D> {
         reply.append_frame(self.clients.outgoing(asker.connection), asker.correlation);
     }
 
-    /// Answers a read.
-    pub(crate) fn reply_applied(&mut self, asker: Asker, position: wire::Position, outcome: Applied<'_>) {
+    /// Answers a read; the place is the position and the term.
+    pub(crate) fn reply_applied(
+        &mut self,
+        asker: Asker,
+        (position, term): (wire::Position, Term),
+        outcome: Applied<'_>,
+    ) {
         self.counters.replies += 1;
         self.counters.reads += 1;
         let out = self.clients.outgoing(asker.connection);
-        wire::ReplyRef { position, outcome }.append_frame(out, asker.correlation);
+        wire::ReplyRef { position, outcome, term }.append_frame(out, asker.correlation);
     }
 }
 
@@ -174,11 +179,11 @@ pub(crate) struct Replies<'a> {
 }
 
 impl Replies<'_> {
-    /// Answers a write that was applied.
-    pub(crate) fn applied(&mut self, asker: Asker, position: wire::Position, outcome: Applied<'_>) {
+    /// Answers a write that was applied; the place is the position and the term of the entry there.
+    pub(crate) fn applied(&mut self, asker: Asker, (position, term): (wire::Position, Term), outcome: Applied<'_>) {
         self.counters.replies += 1;
         let out = self.clients.outgoing(asker.connection);
-        wire::ReplyRef { position, outcome }.append_frame(out, asker.correlation);
+        wire::ReplyRef { position, outcome, term }.append_frame(out, asker.correlation);
     }
 
     /// An entry was applied; `proposed_us`: when it was proposed, if this replica did and still leads.
@@ -197,6 +202,7 @@ impl Replies<'_> {
         self.metrics.tally.reject(Rejection::Replaced);
         let position = wire::Position { group: self.group.0, index: replaced_by.index, position: u32::MAX };
         let outcome = wire::OutcomeRef::NotLeader { group: self.group.0, leader: None };
-        wire::ReplyRef { position, outcome }.append_frame(self.clients.outgoing(asker.connection), asker.correlation);
+        let out = self.clients.outgoing(asker.connection);
+        wire::ReplyRef { position, outcome, term: 0 }.append_frame(out, asker.correlation);
     }
 }

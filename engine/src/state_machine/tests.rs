@@ -57,7 +57,7 @@ fn apply(machine: &mut StateMachine, requests: &[Request]) -> Vec<Reply> {
     machine
         .apply_entry(index, 1, &payload_of(requests), |position, outcome| {
             let mut bytes = Vec::new();
-            wire::ReplyRef { position, outcome }.append_to(&mut bytes);
+            wire::ReplyRef { position, outcome, term: 0 }.append_to(&mut bytes);
             replies.push(view_reply(&bytes).unwrap().to_owned_reply());
         })
         .unwrap();
@@ -323,22 +323,22 @@ impl Model {
         if let [Operation::OpenSession { .. }] = request.operations[..] {
             let client = at.index << 16 | u64::from(at.position + 1);
             self.sessions.insert(client, ModelSession { acknowledged: 1, ..ModelSession::default() });
-            return Reply { position: at, outcome: Outcome::Done(vec![OperationResult::Session { client }]) };
+            return Reply { position: at, outcome: Outcome::Done(vec![OperationResult::Session { client }]), term: 0 };
         }
         if request.client == 0 {
-            return Reply { position: at, outcome: Outcome::Done(self.execute(&request.operations, at)) };
+            return Reply { position: at, outcome: Outcome::Done(self.execute(&request.operations, at)), term: 0 };
         }
         let Some(session) = self.sessions.get_mut(&request.client) else {
-            return Reply { position: at, outcome: Outcome::SessionExpired };
+            return Reply { position: at, outcome: Outcome::SessionExpired, term: 0 };
         };
         session.acknowledged = session.acknowledged.max(request.acknowledged);
         if request.sequence < session.acknowledged {
-            return Reply { position: at, outcome: Outcome::TooStale };
+            return Reply { position: at, outcome: Outcome::TooStale, term: 0 };
         }
         if let Some(answer) = session.answers.get(&request.sequence) {
             return answer.clone();
         }
-        let reply = Reply { position: at, outcome: Outcome::Done(self.execute(&request.operations, at)) };
+        let reply = Reply { position: at, outcome: Outcome::Done(self.execute(&request.operations, at)), term: 0 };
         let session = self.sessions.get_mut(&request.client).unwrap();
         session.answers.insert(request.sequence, reply.clone());
         reply

@@ -151,7 +151,7 @@ fn reply(input: &mut Unstructured<'_>) -> Result<Reply> {
         8 => Outcome::OutcomeUnknown,
         _ => Outcome::TooStale,
     };
-    Ok(Reply { position: Position { group: 0, index: input.arbitrary()?, position: 0 }, outcome })
+    Ok(Reply { position: Position { group: 0, index: input.arbitrary()?, position: 0 }, outcome, term: 0 })
 }
 
 fuzz_target!(|data: &[u8]| {

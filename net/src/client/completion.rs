@@ -19,6 +19,8 @@ pub struct Completion<'a> {
     pub tag: u64,
     /// Where the request stands in the history of its group; all zero when it has no result.
     pub position: Position,
+    /// The term there, see [`ReplyRef::term`](crate::wire::ReplyRef::term).
+    pub term: u64,
     /// What it gave.
     pub result: Result<Results<'a>, ClientError>,
 }
@@ -65,6 +67,7 @@ enum Stored {
 struct Entry {
     tag: u64,
     position: Position,
+    term: u64,
     result: Result<Stored, ClientError>,
 }
 
@@ -87,7 +90,7 @@ impl Completions {
     }
 
     #[inline]
-    pub(super) fn done(&mut self, tag: u64, position: Position, results: &[ArchivedOperationResult]) {
+    pub(super) fn done(&mut self, tag: u64, (position, term): (Position, u64), results: &[ArchivedOperationResult]) {
         let stored = match results {
             [result] => match result.as_result_ref() {
                 OperationResultRef::Put { replaced } => Stored::Put { replaced },
@@ -105,15 +108,19 @@ impl Completions {
             },
             results => Stored::Many(results.iter().map(|result| result.as_result_ref().into()).collect()),
         };
-        self.entries.push_back(Entry { tag, position, result: Ok(stored) });
+        self.entries.push_back(Entry { tag, position, term, result: Ok(stored) });
     }
 
     pub(super) fn status(&mut self, tag: u64, json: String) {
-        self.entries.push_back(Entry { tag, position: Position::default(), result: Ok(Stored::Status(json)) });
+        self.ended(tag, Ok(Stored::Status(json)));
     }
 
     pub(super) fn failed(&mut self, tag: u64, error: ClientError) {
-        self.entries.push_back(Entry { tag, position: Position::default(), result: Err(error) });
+        self.ended(tag, Err(error));
+    }
+
+    fn ended(&mut self, tag: u64, result: Result<Stored, ClientError>) {
+        self.entries.push_back(Entry { tag, position: Position::default(), term: 0, result });
     }
 
     pub(super) fn len(&self) -> usize {
@@ -148,6 +155,6 @@ impl Completions {
             Stored::Many(results) => Results::Many(results),
             Stored::Status(json) => Results::Status(json),
         });
-        Some(Completion { tag: entry.tag, position: entry.position, result })
+        Some(Completion { tag: entry.tag, position: entry.position, term: entry.term, result })
     }
 }

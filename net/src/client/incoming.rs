@@ -130,7 +130,7 @@ impl Core {
         if kind == Kind::OpenSession {
             self.session_opened(index, group, results, now_us)?;
         } else {
-            self.completions.done(tag, reply.position.to_native(), results);
+            self.completions.done(tag, (reply.position.to_native(), reply.term.to_native()), results);
             self.release(index);
         }
         if !self.routing.groups[group as usize].is_quiet() {

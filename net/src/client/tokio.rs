@@ -59,6 +59,9 @@ pub struct Answer<T> {
     pub value: T,
     /// Its place.
     pub position: Position,
+    /// The term there: of the entry of a write, of the replica that answered a read. 0: not known any more, which only the
+    /// answer to a write that had to be repeated can say.
+    pub term: u64,
 }
 
 /// Why there is no client.
@@ -104,7 +107,7 @@ pub struct ClusterInfo {
     pub statistics: CoreStatistics,
 }
 
-type Outcome = Result<(Position, Reply), ClientError>;
+type Outcome = Result<((Position, u64), Reply), ClientError>;
 
 #[derive(Debug)]
 enum Reply {
@@ -233,7 +236,7 @@ impl Client {
     /// Waits for the end of a request.
     async fn end(answer: oneshot::Receiver<Outcome>) -> Result<Answer<Vec<OperationResult>>, ClientError> {
         match answer.await.map_err(|_| ClientError::Closed { outcome_unknown: true })?? {
-            (position, Reply::Results(value)) => Ok(Answer { value, position }),
+            ((position, term), Reply::Results(value)) => Ok(Answer { value, position, term }),
             (_, Reply::Status(_)) => Err(ClientError::BadRequest { message: String::from("answered with a status") }),
         }
     }
@@ -460,11 +463,11 @@ impl Driver {
     fn complete(&mut self) {
         while let Some(completion) = self.core.next_completion() {
             let Some(reply) = self.waiting.remove(&completion.tag) else { continue };
-            let position = completion.position;
+            let place = (completion.position, completion.term);
             // A handle that is gone does not want to know.
             let _ = reply.send(completion.result.map(|results| match results {
-                Results::Status(json) => (position, Reply::Status(json)),
-                results => (position, Reply::Results(results.into_owned())),
+                Results::Status(json) => (place, Reply::Status(json)),
+                results => (place, Reply::Results(results.into_owned())),
             }));
         }
         if self.core.is_ready() {

@@ -101,9 +101,10 @@ fn reply() -> impl Strategy<Value = Reply> {
         ".{0,20}".prop_map(|message| Outcome::Unavailable { message }),
         Just(Outcome::TooStale),
     ];
-    (any::<(u32, u64, u32)>(), outcome).prop_map(|((group, index, position), outcome)| Reply {
+    (any::<(u32, u64, u32, u64)>(), outcome).prop_map(|((group, index, position, term), outcome)| Reply {
         position: Position { group, index, position },
         outcome,
+        term,
     })
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Data path 9/9: encoded from borrowed parts straight into the connection's outgoing buffer.
 //!
-//! Invariants: a reply to a request that was applied or read carries its position, so that clients can order what they
-//! saw; `Done` has one result per operation, in their order.
+//! Invariants: a reply to a request that was applied or read carries its position and term, so that clients can order
+//! what they saw; `Done` has one result per operation, in their order.
 //!
 //! It does not decide what an answer means for a retry: that is the client's.
 
@@ -135,6 +135,9 @@ pub struct ReplyRef<'a> {
     /// What became of it.
     #[rkyv(omit_bounds)]
     pub outcome: OutcomeRef<'a>,
+    /// The term of the entry at this position; for reads that of the replica that answers. 0: nothing was applied or read,
+    /// or the replica does not know any more (a repeated request whose first entry has left the log).
+    pub term: u64,
 }
 
 impl ReplyRef<'_> {
@@ -159,8 +162,13 @@ impl ReplyRef<'_> {
 
 /// Appends the frame of a reply to a single operation.
 #[inline]
-pub fn append_done(out: &mut Vec<u8>, correlation: u32, position: Position, result: OperationResultRef<'_>) -> usize {
-    ReplyRef { position, outcome: OutcomeRef::Done(std::slice::from_ref(&result)) }.append_frame(out, correlation)
+pub fn append_done(
+    out: &mut Vec<u8>,
+    correlation: u32,
+    (position, term): (Position, u64),
+    result: OperationResultRef<'_>,
+) -> usize {
+    ReplyRef { position, outcome: OutcomeRef::Done(std::slice::from_ref(&result)), term }.append_frame(out, correlation)
 }
 
 /// Result of one operation, owned.
@@ -260,6 +268,8 @@ pub struct Reply {
     pub position: Position,
     /// See [`ReplyRef::outcome`].
     pub outcome: Outcome,
+    /// See [`ReplyRef::term`].
+    pub term: u64,
 }
 
 impl Reply {
@@ -281,7 +291,7 @@ impl Reply {
             Outcome::Unavailable { message } => OutcomeRef::Unavailable { message },
             Outcome::TooStale => OutcomeRef::TooStale,
         };
-        encode(ReplyRef { position: self.position, outcome })
+        encode(ReplyRef { position: self.position, outcome, term: self.term })
     }
 
     /// Appends the archive.
@@ -361,6 +371,6 @@ impl ArchivedReply {
             ArchivedOutcome::Unavailable { message } => Outcome::Unavailable { message: message.as_str().to_owned() },
             ArchivedOutcome::TooStale => Outcome::TooStale,
         };
-        Reply { position: self.position.to_native(), outcome }
+        Reply { position: self.position.to_native(), outcome, term: self.term.to_native() }
     }
 }

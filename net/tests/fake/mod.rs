@@ -124,7 +124,7 @@ impl Cluster {
         self.received.push(Received { node, shard, request: request.clone() });
         let opens = matches!(request.operations[..], [Operation::OpenSession { .. }]);
         let verdict = if opens { Verdict::Apply } else { self.script.pop_front().unwrap_or(Verdict::Apply) };
-        let answer = |outcome| Some(Reply { position: Position::default(), outcome });
+        let answer = |outcome| Some(Reply { position: Position::default(), outcome, term: 0 });
         match verdict {
             Verdict::Apply => (Some(self.route(node, shard, request)), false),
             Verdict::Answer(outcome) => (answer(outcome), false),
@@ -160,14 +160,14 @@ impl Cluster {
                 }
             }
         };
-        Reply { position: Position::default(), outcome }
+        Reply { position: Position::default(), outcome, term: 0 }
     }
 
     fn apply(&mut self, group: u32, request: &Request) -> Reply {
         let key = (group, request.client);
         if request.client != 0 {
             let Some(session) = self.sessions.get_mut(&key) else {
-                return Reply { position: Position::default(), outcome: Outcome::SessionExpired };
+                return Reply { position: Position::default(), outcome: Outcome::SessionExpired, term: 0 };
             };
             session.acknowledged = session.acknowledged.max(request.acknowledged);
             let acknowledged = session.acknowledged;
@@ -176,13 +176,16 @@ impl Cluster {
                 return reply.clone();
             }
             if request.sequence < acknowledged {
-                return Reply { position: Position::default(), outcome: Outcome::TooStale };
+                return Reply { position: Position::default(), outcome: Outcome::TooStale, term: 0 };
             }
         }
         self.index += 1;
         let results = request.operations.iter().map(|operation| self.execute(group, operation)).collect();
-        let reply =
-            Reply { position: Position { group, index: self.index, position: 0 }, outcome: Outcome::Done(results) };
+        let reply = Reply {
+            position: Position { group, index: self.index, position: 0 },
+            outcome: Outcome::Done(results),
+            term: 7,
+        };
         if let Some(session) = self.sessions.get_mut(&key).filter(|_| request.client != 0) {
             session.answers.insert(request.sequence, reply.clone());
         }

@@ -44,14 +44,15 @@ fn operations() {
 
 #[test]
 fn results() {
-    let done = |results| Reply { position: position(), outcome: Outcome::Done(results) };
+    let done = |results| Reply { position: position(), outcome: Outcome::Done(results), term: 0x0506 };
     let compared = done(vec![OperationResult::ComparedVersion { swapped: true, version: 0x0102_0003 }]);
     check(
         "compared version",
         r"
-            5252 01 05 32000000 00000000 01000000 2bd505e2 9414ebe3
+            5252 01 05 3a000000 00000000 01000000 38560cd7 e5b2e50b
             06010300020100000000000300000002010000000000000400000000e4ffffff01000000000000000000000000000000
             0000
+            0605000000000000
         ",
         |out| _ = compared.append_frame(out, 1),
     );
@@ -59,9 +60,10 @@ fn results() {
     check(
         "items",
         r"
-            5252 01 05 5e000000 00000000 02000000 ad2bb736 082fba29
+            5252 01 05 66000000 00000000 02000000 cff892f1 e603fbba
             030002010000000003000000050000006b657976616c7565000003010000000004000000ffffffff676f6e6507d3ffff
             ff2c00000001000300000002010000000000000400000000e4ffffff010000000000000000000000000000000000
+            0605000000000000
         ",
         |out| _ = listed.append_frame(out, 2),
     );

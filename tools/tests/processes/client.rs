@@ -61,9 +61,7 @@ impl Session {
         let mut last = String::new();
         while Instant::now() < deadline {
             match self.send(&request) {
-                Ok(Reply { outcome: Outcome::Done(results), position }) => {
-                    return Ok(Reply { outcome: Outcome::Done(results), position });
-                }
+                Ok(reply @ Reply { outcome: Outcome::Done(_), .. }) => return Ok(reply),
                 Ok(Reply { outcome: Outcome::NotLeader { leader, .. }, .. }) => {
                     last = format!("not leader, {leader:?} is");
                     self.turn_to(leader.and_then(|leader| self.address_of(leader)));

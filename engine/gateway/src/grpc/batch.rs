@@ -97,7 +97,6 @@ async fn run(call: &Call, operations: Vec<Operation>, freshness: Freshness) -> R
         let (group, places, answer) = joined.map_err(|error| Status::internal(error.to_string()))?;
         match answer {
             Ok((position, results)) => {
-                let position = call.position(position).await;
                 for (place, result) in places.into_iter().zip(results) {
                     outcomes[place] = Some(Ok((position, result)));
                 }

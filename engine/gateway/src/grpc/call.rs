@@ -60,11 +60,12 @@ impl Call {
         &self,
         operations: Vec<Operation>,
         freshness: Freshness,
-    ) -> Result<(Position, Vec<OperationResult>), ClientError> {
+    ) -> Result<(kv::Position, Vec<OperationResult>), ClientError> {
         let Freshness { consistency, max_staleness_ms } = freshness;
         let client = self.state.client();
         let answer = client.request_with(operations, consistency, max_staleness_ms, Some(self.timeout)).await?;
-        Ok((answer.position, answer.value))
+        let Position { group, index, position } = answer.position;
+        Ok((kv::Position { group, index, position, term: answer.term }, answer.value))
     }
 
     /// Asks for one operation.
@@ -79,7 +80,7 @@ impl Call {
             Err(error) => return Err(self.problem(error, slot).await.into()),
         };
         let result = results.into_iter().next().ok_or_else(|| internal("answered without a result"))?;
-        Ok((self.position(position).await, result))
+        Ok((position, result))
     }
 
     /// Asks for one write.
@@ -90,12 +91,6 @@ impl Call {
     /// Number of groups of the cluster.
     pub(super) async fn groups(&self) -> Result<u32, Status> {
         self.state.groups().await.map_err(status::of)
-    }
-
-    /// With the term of its group.
-    pub(super) async fn position(&self, position: Position) -> kv::Position {
-        let term = self.state.term_of(position).await;
-        kv::Position { group: position.group, index: position.index, position: position.position, term }
     }
 
     /// What went wrong with a key of this slot, and who leads its group.

@@ -106,7 +106,7 @@ async fn batch_or_fail(state: &State, request: Request<Body>) -> Answer {
     let mut failures = Vec::new();
     while let Some(answered) = asked.join_next().await {
         let (group, places, answered) = answered.map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
-        let told = tell(state, group, answered).await;
+        let told = tell(group, answered);
         failures.extend(told.as_ref().err().cloned());
         fill(&mut results, &operations, &places, &told);
     }
@@ -116,10 +116,10 @@ async fn batch_or_fail(state: &State, request: Request<Body>) -> Answer {
 
 type Told = Result<(Stand, Vec<OperationResult>), Failure>;
 
-async fn tell(state: &State, group: u32, answered: Result<Answered<Vec<OperationResult>>, ClientError>) -> Told {
+fn tell(group: u32, answered: Result<Answered<Vec<OperationResult>>, ClientError>) -> Told {
     let answer = answered?;
     debug_assert_eq!(answer.position.group, group);
-    let stand = Stand { position: answer.position, term: state.term_of(answer.position).await };
+    let stand = Stand { position: answer.position, term: answer.term };
     Ok((stand, answer.value))
 }
 

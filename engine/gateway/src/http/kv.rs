@@ -144,7 +144,7 @@ async fn remove_or_fail(state: &State, head: &axum::http::request::Parts) -> Ans
 async fn carry_out(state: &State, wish: Wish, timeout: Option<std::time::Duration>) -> Answer {
     let Wish { key, operation, shown, as_json } = wish;
     let answer = state.client().request_with(vec![operation], Consistency::Linearizable, 0, timeout).await?;
-    let stand = Stand { position: answer.position, term: state.term_of(answer.position).await };
+    let stand = Stand { position: answer.position, term: answer.term };
     let Some(result) = answer.value.into_iter().next() else { return Err(no_result()) };
     let written = items::version_at(answer.position.index, answer.position.position);
     let mut body = Map::new();
@@ -226,7 +226,7 @@ async fn get_or_fail(state: &State, uri: &Uri, headers: &HeaderMap) -> Answer {
     let (start, end) = (key.clone(), key_behind(&key));
     let operation = Operation::Range { group, start, end, limit: 1, keys_only: false };
     let answer = state.client().request_with(vec![operation], consistency, staleness, timeout).await?;
-    let stand = Stand { position: answer.position, term: state.term_of(answer.position).await };
+    let stand = Stand { position: answer.position, term: answer.term };
     let Some(OperationResult::Items { items, .. }) = answer.value.into_iter().next() else { return Err(no_result()) };
     let found = items::items(&items).next().transpose();
     let found = found.map_err(|error| Failure::new(Code::Internal, error.to_string()))?;

@@ -17,7 +17,9 @@ impl Client {
     pub async fn put(&self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Result<Answer<bool>, ClientError> {
         let answer = self.one(Operation::Put { key: key.into(), value: value.into() }).await?;
         match answer.value {
-            OperationResult::Put { replaced } => Ok(Answer { value: replaced, position: answer.position }),
+            OperationResult::Put { replaced } => {
+                Ok(Answer { value: replaced, position: answer.position, term: answer.term })
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -51,7 +53,7 @@ impl Client {
         let operations = vec![Operation::Get { key: key.into() }];
         let answer = only(self.request_with(operations, consistency, max_staleness_ms, None).await?)?;
         match answer.value {
-            OperationResult::Value(value) => Ok(Answer { value, position: answer.position }),
+            OperationResult::Value(value) => Ok(Answer { value, position: answer.position, term: answer.term }),
             other => Err(unexpected(&other)),
         }
     }
@@ -63,7 +65,9 @@ impl Client {
     pub async fn delete(&self, key: impl Into<Vec<u8>>) -> Result<Answer<bool>, ClientError> {
         let answer = self.one(Operation::Delete { key: key.into() }).await?;
         match answer.value {
-            OperationResult::Deleted { existed } => Ok(Answer { value: existed, position: answer.position }),
+            OperationResult::Deleted { existed } => {
+                Ok(Answer { value: existed, position: answer.position, term: answer.term })
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -81,9 +85,11 @@ impl Client {
         let operation = Operation::CompareAndSet { key: key.into(), expected, value: value.into() };
         let answer = self.one(operation).await?;
         match answer.value {
-            OperationResult::Compared { swapped, current } => {
-                Ok(Answer { value: if swapped { Ok(()) } else { Err(current) }, position: answer.position })
-            }
+            OperationResult::Compared { swapped, current } => Ok(Answer {
+                value: if swapped { Ok(()) } else { Err(current) },
+                position: answer.position,
+                term: answer.term,
+            }),
             other => Err(unexpected(&other)),
         }
     }
@@ -95,10 +101,10 @@ impl Client {
 
 /// The answer to a request of one operation.
 pub(super) fn only(answer: Answer<Vec<OperationResult>>) -> Result<Answer<OperationResult>, ClientError> {
-    let position = answer.position;
+    let (position, term) = (answer.position, answer.term);
     let first = answer.value.into_iter().next();
     let message = || ClientError::BadRequest { message: String::from("answered without a result") };
-    Ok(Answer { value: first.ok_or_else(message)?, position })
+    Ok(Answer { value: first.ok_or_else(message)?, position, term })
 }
 
 pub(super) fn unexpected(result: &OperationResult) -> ClientError {

@@ -92,7 +92,7 @@ impl Client {
         let operation = Operation::Range { group, end: key_behind(&start), start, limit: 1, keys_only: false };
         let answer = listed(self.request_with(vec![operation], consistency, max_staleness_ms, None).await?)?;
         let first = items::items(&answer.value.0).next().transpose().map_err(malformed)?;
-        Ok(Answer { value: first.map(KeyValue::from), position: answer.position })
+        Ok(Answer { value: first.map(KeyValue::from), position: answer.position, term: answer.term })
     }
 
     /// Sets a key when its version is `expected` (0: it is absent).
@@ -130,7 +130,7 @@ impl Client {
         let answer = self.one(operation).await?;
         match answer.value {
             OperationResult::ComparedVersion { swapped, version } => {
-                Ok(Answer { value: VersionCompared { swapped, version }, position: answer.position })
+                Ok(Answer { value: VersionCompared { swapped, version }, position: answer.position, term: answer.term })
             }
             other => Err(unexpected(&other)),
         }
@@ -141,7 +141,9 @@ impl Client {
 fn listed(answer: Answer<Vec<OperationResult>>) -> Result<Answer<(Vec<u8>, bool)>, ClientError> {
     let answer = super::operations::only(answer)?;
     match answer.value {
-        OperationResult::Items { items, more } => Ok(Answer { value: (items, more), position: answer.position }),
+        OperationResult::Items { items, more } => {
+            Ok(Answer { value: (items, more), position: answer.position, term: answer.term })
+        }
         other => Err(unexpected(&other)),
     }
 }

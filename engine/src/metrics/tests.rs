@@ -18,6 +18,7 @@ use crate::shard::status::WalStatus;
 const WAL: WalStatus = WalStatus {
     durable_sequence: 0,
     flushes: 5,
+    flush_latency: LatencyStatus { count: 0, sum_us: 0, max_us: 0 },
     bytes_written: 0,
     record_bytes: 0,
     segments: 0,

@@ -7,7 +7,7 @@ mod cluster;
 use std::sync::Arc;
 
 use cluster::{Cluster, group_of, put};
-use ringraft_engine::metrics::record::Rejection;
+use ringraft_engine::metrics::record::{Rejection, Transition};
 use ringraft_engine::metrics::sample::{GroupSample, State};
 use ringraft_engine::metrics::{NodeSample, ProcessSample, ShardSample, render};
 use ringraft_engine::shard::board::NodeBoard;
@@ -125,4 +125,33 @@ fn a_shard_shows_itself_once_a_second_and_a_reader_needs_no_shard() {
     let term = group(&sample(&cluster, leader), 0).term;
     assert!(text.contains(&format!("\nraft_term_current{{group=\"0\"}} {term}\n")), "{text}");
     assert!(text.contains(&format!("\nringraft_node_info{{node=\"{leader}\",version=")), "{text}");
+}
+
+#[test]
+fn what_replicas_become_is_told_once_and_in_order() {
+    let (mut cluster, number, leader) = serving();
+    let term = group(&sample(&cluster, leader), number).term;
+    for id in 1..=3 {
+        let shard = &mut cluster.nodes[id as usize - 1].shard;
+        let mut board = NodeBoard::new(Arc::clone(shard.topology()));
+        shard.exchange(&mut board);
+        assert_eq!(board.take_transitions(), [], "with the report, once a second");
+        while board.samples().is_empty() {
+            shard.tick();
+            shard.exchange(&mut board);
+        }
+        let told: Vec<Transition> =
+            board.take_transitions().into_iter().filter(|transition| transition.group == number).collect();
+        assert_eq!(board.take_transitions(), [], "each is told once");
+        for (first, second) in told.iter().zip(&told[1..]) {
+            assert_eq!((second.before, second.since_us), (first.state, first.at_us));
+            assert!(second.at_us >= first.at_us && second.term >= first.term, "{told:?}");
+        }
+        let knew = |one: &&Transition| one.leader == leader && one.term == term;
+        let known = told.iter().find(knew).expect("the leader became known");
+        let expected =
+            if id == leader { (State::Candidate, State::Leader) } else { (State::Follower, State::Follower) };
+        assert_eq!((known.before, known.state), expected, "{told:?}");
+        assert!(known.at_us > 0 && told[0].since_us == 0 && told[0].before == State::Follower);
+    }
 }

@@ -6,6 +6,7 @@
 //!   http client ──┐                                            ┌─▶ shard of the leader
 //!   grpc client ──┼─▶ one tokio thread: axum routes ── Client ─┤
 //!   prometheus  ──┘        (http/, grpc/)          own node ◀──┴─▶ status of the own node: `view.rs`
+//!                              └── telemetry/: spans ──▶ collector
 //! ```
 //!
 //! Invariants: nothing here runs on a shard's thread or wakes it other than by its socket; connections, requests at once,
@@ -22,6 +23,7 @@ mod operator;
 mod running;
 mod settings;
 mod state;
+mod telemetry;
 mod time;
 mod view;
 
@@ -30,4 +32,5 @@ pub use operator::{AdminAnswer, Operator};
 pub use running::{Addresses, Running, StartError, start};
 pub use settings::{Settings, Sources};
 pub use state::{Place, State};
+pub use telemetry::{Change, Telemetry};
 pub use view::{ElsewhereView, FollowerView, NodeView, ReplicaView, View};

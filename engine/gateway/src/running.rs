@@ -2,8 +2,10 @@
 //!
 //! Off the data path.
 //! Invariants: everything runs on one thread with one runtime; what cannot be bound is an error of [`start`], not of the
-//! log; [`Running::stop`] returns when the requests under way are answered, or after [`DRAIN`].
+//! log; [`Running::stop`] returns when the requests under way are answered, or after [`DRAIN`], and
+//! the spans of them sent.
 
+use std::future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -20,6 +22,7 @@ use tokio::sync::watch;
 use crate::listen::Listeners;
 use crate::settings::{Settings, Sources};
 use crate::state::State;
+use crate::telemetry::Spans;
 use crate::{grpc, http};
 
 /// Longest wait for requests under way at the end.
@@ -46,6 +49,14 @@ pub enum StartError {
     /// The client of the cluster does not take its options.
     #[error(transparent)]
     Client(#[from] OptionsError),
+    /// Spans cannot be sent there.
+    #[error("tracing_endpoint = {endpoint}: {problem}")]
+    Telemetry {
+        /// The collector.
+        endpoint: String,
+        /// Why not.
+        problem: String,
+    },
     /// A bound that is none.
     #[error("{0} must be at least 1")]
     Bound(&'static str),
@@ -144,30 +155,57 @@ async fn run(
     stopped: watch::Receiver<bool>,
     bound: &mpsc::Sender<Result<Addresses, StartError>>,
 ) {
-    match Bound::all(&settings).await.and_then(|listeners| Ok((listeners, client(&settings)?))) {
-        Ok((listeners, client)) => {
+    let listeners = Bound::all(&settings).await;
+    match listeners.and_then(|listeners| Ok((listeners, client(&settings)?, spans(&settings)?))) {
+        Ok((listeners, client, spans)) => {
             let addresses = listeners.addresses();
-            let state = State::new(settings, sources, client);
+            let state = State::new(settings, sources.clone(), client);
             let _ = bound.send(Ok(addresses));
-            serve(listeners, &state, stopped).await;
+            tokio::select! {
+                () = serve(listeners, &state, spans.as_ref(), stopped) => {}
+                () = watch_changes(spans.as_ref(), &sources) => {}
+            }
+            if let Some(spans) = spans {
+                spans.finish(&sources).await;
+            }
         }
         Err(error) => _ = bound.send(Err(error)),
     }
 }
 
-async fn serve(bound: Bound, state: &State, stopped: watch::Receiver<bool>) {
+fn spans(settings: &Settings) -> Result<Option<Spans>, StartError> {
+    let Some(telemetry) = &settings.telemetry else { return Ok(None) };
+    let endpoint = telemetry.endpoint.clone();
+    Spans::new(settings.node, telemetry).map(Some).map_err(|problem| StartError::Telemetry { endpoint, problem })
+}
+
+async fn watch_changes(spans: Option<&Spans>, sources: &Sources) {
+    match spans {
+        Some(spans) => spans.watch(sources).await,
+        None => future::pending().await,
+    }
+}
+
+async fn serve(bound: Bound, state: &State, spans: Option<&Spans>, stopped: watch::Receiver<bool>) {
+    let finish = |routes: Router| {
+        let routes = http::finish(routes);
+        match spans {
+            Some(spans) => spans.layer(routes),
+            None => routes,
+        }
+    };
     let mut listeners = Listeners::new(state.settings(), stopped);
     if let Some(listener) = bound.http {
         let routes = http::router(state);
         // Whoever gave gRPC a port of its own does not want it here.
         let routes = if bound.grpc.is_some() { routes } else { routes.merge(grpc::router(state)) };
-        listeners.serve(listener, http::finish(routes));
+        listeners.serve(listener, finish(routes));
     }
     if let Some(listener) = bound.grpc {
-        listeners.serve(listener, http::finish(grpc::router(state)));
+        listeners.serve(listener, finish(grpc::router(state)));
     }
     if let Some(listener) = bound.metrics {
-        listeners.serve(listener, http::finish(Router::new().merge(http::metrics_router(state))));
+        listeners.serve(listener, finish(Router::new().merge(http::metrics_router(state))));
     }
     tokio::select! {
         () = listeners.run(DRAIN) => {}

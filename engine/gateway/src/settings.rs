@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::telemetry::{Change, Telemetry};
+
 /// Addresses and bounds of the gateway of one node.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -38,6 +40,8 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// Longest time the cluster may take to answer a request.
     pub request_timeout: Duration,
+    /// Where spans go; `None`: there are none.
+    pub telemetry: Option<Telemetry>,
 }
 
 impl Default for Settings {
@@ -56,15 +60,17 @@ impl Default for Settings {
             head_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(5),
+            telemetry: None,
         }
     }
 }
 
 impl Settings {
-    /// Whether anything is to be served at all.
+    /// Whether anything is to be served, or sent, at all.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        [&self.http_address, &self.grpc_address, &self.metrics_address].iter().any(|address| !address.is_empty())
+        let addresses = [&self.http_address, &self.grpc_address, &self.metrics_address];
+        self.telemetry.is_some() || addresses.iter().any(|address| !address.is_empty())
     }
 }
 
@@ -73,6 +79,8 @@ impl Settings {
 pub struct Sources {
     /// The metrics of the node, as Prometheus reads them. Called off the shards' threads.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// What replicas of the node have become since it was called last; only called when there are spans.
+    pub changes: Arc<dyn Fn() -> Vec<Change> + Send + Sync>,
 }
 
 impl fmt::Debug for Sources {
@@ -83,6 +91,6 @@ impl fmt::Debug for Sources {
 
 impl Default for Sources {
     fn default() -> Self {
-        Self { metrics: Arc::new(String::new) }
+        Self { metrics: Arc::new(String::new), changes: Arc::new(Vec::new) }
     }
 }

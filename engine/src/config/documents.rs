@@ -16,10 +16,10 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::ConfigError;
 use super::file::plain_text;
 use super::load::{Environment, Resolved};
 use super::values::node_number;
-use super::{ConfigError, SETTINGS};
 
 /// The node's id in the environment of such programs.
 pub(super) const NODE_ID: &str = "APP_NODE_ID";
@@ -70,8 +70,8 @@ pub(super) fn take_environment(
     for (name, key, form) in ENVIRONMENT {
         let Some(value) = environment(name).filter(|value| !value.is_empty()) else { continue };
         match form {
-            Form::Same => resolved.set_if_there(key, &value, name)?,
-            Form::Listen => resolved.set_if_there(key, &with_host(&value, "0.0.0.0"), name)?,
+            Form::Same => resolved.set(key, &value, name)?,
+            Form::Listen => resolved.set(key, &with_host(&value, "0.0.0.0"), name)?,
             Form::Peers => {
                 let peers = peers(resolved, &value, id.unwrap_or(0))
                     .map_err(|problem| foreign(name, "the environment", &problem))?;
@@ -138,15 +138,6 @@ fn foreign(name: &str, origin: &str, problem: &str) -> ConfigError {
 }
 
 impl Resolved {
-    /// Sets a setting that a build may lack.
-    fn set_if_there(&mut self, key: &str, value: &str, origin: &str) -> Result<(), ConfigError> {
-        if SETTINGS.iter().any(|info| info.key == key) {
-            return self.set(key, value, origin);
-        }
-        self.warn(format!("{origin} is not taken: this build has no setting {key}"));
-        Ok(())
-    }
-
     /// Peers that a foreign name brought.
     fn set_founders(&mut self, peers: &str, origin: &str) -> Result<(), ConfigError> {
         self.set("peers", peers, origin)?;
@@ -203,8 +194,8 @@ pub(super) fn take_file(
                 "storage.data_dir" => resolved.set("data_dir", &text, &origin)?,
                 "storage.wal_dir" => resolved.set("wal_dir", &text, &origin)?,
                 "storage.sync_writes" => synchronous(&text).map_err(malformed)?,
-                "api.http_port" => resolved.set_if_there("http_address", &format!("0.0.0.0:{text}"), &origin)?,
-                "api.grpc_port" => resolved.set_if_there("grpc_address", &format!("0.0.0.0:{text}"), &origin)?,
+                "api.http_port" => resolved.set("http_address", &format!("0.0.0.0:{text}"), &origin)?,
+                "api.grpc_port" => resolved.set("grpc_address", &format!("0.0.0.0:{text}"), &origin)?,
                 _ => return Err(ConfigError::UnknownKey { path: path.into(), key: name, hint: String::new() }),
             }
         }
@@ -247,7 +238,7 @@ fn take_nodes(
         peers.push(format!("{key}={address}"));
         let http = node.get("http_addr").map(plain_text);
         if let Some(http) = http.filter(|_| id.is_some() && node_number(key) == id) {
-            resolved.set_if_there("http_address", &http, &format!("{name}.http_addr in {file}"))?;
+            resolved.set("http_address", &http, &format!("{name}.http_addr in {file}"))?;
         }
     }
     resolved.set_founders(&peers.join(","), &format!("nodes in {file}"))
@@ -355,7 +346,7 @@ impl DocumentFlags {
         let by_flag =
             |resolved: &Resolved, key: &str| resolved.origins.get(key).is_some_and(|origin| origin.starts_with("--"));
         if let Some(port) = self.port.filter(|_| !by_flag(resolved, "grpc_address")) {
-            resolved.set_if_there("grpc_address", &format!("0.0.0.0:{port}"), "--port")?;
+            resolved.set("grpc_address", &format!("0.0.0.0:{port}"), "--port")?;
         }
         let Some(port) = self.raft_port else { return Ok(()) };
         if !by_flag(resolved, "listen") {

@@ -24,7 +24,7 @@ pub use load::Resolved;
 pub use valid::ValidNodeConfig;
 pub(crate) use valid::digest_of;
 use values::SettingText;
-pub use values::{Address, ClusterId, Cpus, FlushMethod, LogLevel, Peers, Switch};
+pub use values::{Address, ClusterId, Collector, Cpus, FlushMethod, LogLevel, Peers, Ratio, ServiceName, Switch};
 
 settings! {
     numbers {
@@ -155,6 +155,14 @@ settings! {
         metrics_address: Option<Address> = "", "host:port or empty", "RINGRAFT_METRICS_ADDRESS", own;
         /// Whether an HTTP write that comes to a follower is passed on to the leader; off: the answer is 307 and names the leader.
         http_proxy: Switch = "off", "off or on", "RINGRAFT_HTTP_PROXY", own;
+        /// Whether spans of requests and of changes of role are sent to a collector, by OTLP over gRPC.
+        tracing_enabled: Switch = "off", "off or on", "RINGRAFT_TRACING_ENABLED", own;
+        /// The collector that spans are sent to; http:// may stand before it. TLS is not spoken.
+        tracing_endpoint: Collector = "127.0.0.1:4317", "host:port", "RINGRAFT_TRACING_ENDPOINT", own;
+        /// What the nodes of this cluster are called in traces; a node's id is its service.instance.id.
+        tracing_service_name: ServiceName = "ringraft", "1 to 255 characters", "RINGRAFT_TRACING_SERVICE_NAME", own;
+        /// Share of requests that are traced when whoever asks did not decide it by a traceparent; 1: all. Changes of role, leader and term are few and always sent.
+        tracing_sample_ratio: Ratio = "1", "0 to 1, in steps of 0.000001", "RINGRAFT_TRACING_SAMPLE_RATIO", own;
         /// Whether a leader that holds a lease answers reads that ask for it without asking a majority; relies on clocks that differ by less than lease_drift_percent and go on in every pause. Lower tick_ms or election_ticks_min only with leases off on all nodes.
         lease_reads: Switch = "off", "off or on", "RINGRAFT_LEASE_READS", own;
         /// How a batch is made durable; auto measures both at start.

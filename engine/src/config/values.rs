@@ -263,6 +263,83 @@ impl SettingText for Option<PathBuf> {
     }
 }
 
+/// A collector of spans: a host and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collector(pub Address);
+
+impl SettingText for Collector {
+    fn read(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text.starts_with("https://") {
+            return Err(String::from(
+                "TLS is not spoken to it: name a collector near by, which may pass spans on by TLS",
+            ));
+        }
+        let plain = text.strip_prefix("http://").unwrap_or(text);
+        let address = Address::read(plain.strip_suffix('/').unwrap_or(plain))?;
+        if address.host.chars().any(|character| character.is_whitespace() || "/@?#".contains(character)) {
+            return Err(format!("`{}` is no host", address.host));
+        }
+        Ok(Self(address))
+    }
+
+    fn show(&self) -> String {
+        self.0.of_shard(0)
+    }
+}
+
+/// A name in traces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceName(pub String);
+
+impl SettingText for ServiceName {
+    fn read(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        match text.chars().count() {
+            1..=255 if !text.contains(char::is_control) => Ok(Self(text.to_owned())),
+            1..=255 => Err(String::from("it has control characters")),
+            count => Err(format!("it has {count} characters")),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// A share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ratio {
+    /// Of a million.
+    pub millionths: u32,
+}
+
+impl Ratio {
+    /// As a fraction of 1.
+    #[must_use]
+    pub fn fraction(self) -> f64 {
+        f64::from(self.millionths) / 1e6
+    }
+}
+
+impl SettingText for Ratio {
+    fn read(text: &str) -> Result<Self, String> {
+        let value: f64 = text.trim().parse().map_err(|_| String::from("it is not a number"))?;
+        if !(0.0..=1.0).contains(&value) {
+            return Err(String::from("it is not between 0 and 1"));
+        }
+        let millionths = (value * 1e6).round() as u32;
+        if millionths == 0 && value > 0.0 {
+            return Err(String::from("it is below 0.000001; 0 is none at all"));
+        }
+        Ok(Self { millionths })
+    }
+
+    fn show(&self) -> String {
+        self.fraction().to_string()
+    }
+}
+
 /// How much is logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLevel(pub String);
@@ -303,6 +380,9 @@ mod tests {
         round_trip::<FlushMethod>("dsync");
         round_trip::<FlushMethod>("fdatasync");
         round_trip::<LogLevel>("debug");
+        round_trip::<Collector>("[::1]:4317");
+        round_trip::<ServiceName>("key value store");
+        ["0", "0.25", "0.000001", "0.333333", "1"].into_iter().for_each(round_trip::<Ratio>);
         round_trip::<Option<PathBuf>>("/var/lib/ringraft/wal");
     }
 
@@ -318,6 +398,27 @@ mod tests {
         assert!(Cpus::read("0,x").is_err());
         assert!(FlushMethod::read("fsync").is_err());
         assert!(LogLevel::read("verbose").is_err());
+        for text in
+            ["", "host", "http://", "https://host:4317", "http://host:4317/v1", "http://a@host:1", "a b:1", "ftp://h:1"]
+        {
+            assert!(Collector::read(text).is_err(), "{text}");
+        }
+        for text in ["", " ", "a\tb", &"x".repeat(256)] {
+            assert!(ServiceName::read(text).is_err(), "{text:?}");
+        }
+        for text in ["", "-0.1", "1.000001", "NaN", "inf", "half", "50%", "0.0000001"] {
+            assert!(Ratio::read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_collector_may_be_named_as_a_url_and_a_ratio_as_any_number() {
+        for text in ["http://jaeger:4317", "http://jaeger:4317/", " jaeger:4317 "] {
+            assert_eq!(Collector::read(text).map(|collector| collector.show()).as_deref(), Ok("jaeger:4317"));
+        }
+        for (text, millionths) in [("1.0", 1_000_000), ("0.50", 500_000), ("1e-3", 1_000), ("0", 0)] {
+            assert_eq!(Ratio::read(text), Ok(Ratio { millionths }), "{text}");
+        }
     }
 
     #[test]

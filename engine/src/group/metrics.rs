@@ -8,7 +8,7 @@ use ringraft_raft::{Index, NodeId, ProgressState, Role, Term};
 use ringraft_wal::Disk;
 
 use super::Group;
-use crate::metrics::record::{Rejection, Tally};
+use crate::metrics::record::{Rejection, Tally, Transition};
 use crate::metrics::sample::{FollowerSample, GroupSample, State};
 use crate::shard::io::Io;
 
@@ -20,6 +20,10 @@ pub(super) struct Seen {
     led_term: Term,
     /// The last term in which this replica stood for election.
     election_term: Term,
+    /// The part it played at the last change...
+    state: State,
+    /// ... which was then; 0: there was none, or no clock.
+    changed_us: u64,
 }
 
 impl Group {
@@ -64,6 +68,17 @@ impl Group {
             self.seen.led_term = term;
             self.count(io, |tally| tally.leader_changes += 1);
         }
+        let transition = Transition {
+            group: self.id.0,
+            term,
+            state: self.state(),
+            before: self.seen.state,
+            leader: leader.map_or(0, |node| node.0),
+            since_us: self.seen.changed_us,
+            at_us: io.now_us,
+        };
+        (self.seen.state, self.seen.changed_us) = (transition.state, transition.at_us);
+        io.metrics.changed(transition);
     }
 
     /// The replica as it is.

@@ -40,7 +40,7 @@ use crate::shard::board::NodeBoard;
 use crate::shard::io::Fatal;
 use crate::topology::Topology;
 
-pub use self::observer::Observer;
+pub use self::observer::{Change, Observer};
 
 /// Why a node ended other than by a graceful stop.
 #[derive(Debug, thiserror::Error)]

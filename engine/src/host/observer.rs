@@ -8,6 +8,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::NodeContext;
+use super::clock::now_us;
+use crate::metrics::record::Transition;
 use crate::metrics::{NodeSample, ProcessSample, render};
 
 /// A view of a node that is made before the node runs, and shows it once it does.
@@ -27,6 +29,35 @@ impl Observer {
     pub fn metrics(&self) -> String {
         let samples = self.node.get().map(|node| node.board().samples()).unwrap_or_default();
         render(NodeSample::new(samples, process()))
+    }
+
+    /// What replicas have become since the last call, the last thousand changes at most; each is told once, within a
+    /// second or two.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change> {
+        let transitions = self.node.get().map(|node| node.board().take_transitions()).unwrap_or_default();
+        let (now, now_us) = (SystemTime::now(), now_us());
+        transitions.into_iter().map(|transition| Change::new(transition, now, now_us)).collect()
+    }
+}
+
+/// Role, leader or term of a replica became others, told in the time of day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What it became.
+    pub transition: Transition,
+    /// When the change before this one was; this one's time if there was none.
+    pub since: SystemTime,
+    /// When it changed.
+    pub at: SystemTime,
+}
+
+impl Change {
+    /// The host's clock shows `now_us` at `now`.
+    fn new(transition: Transition, now: SystemTime, now_us: u64) -> Self {
+        let time_of = |us: u64| now.checked_sub(Duration::from_micros(now_us.saturating_sub(us))).unwrap_or(now);
+        let since_us = if transition.since_us == 0 { transition.at_us } else { transition.since_us };
+        Self { transition, since: time_of(since_us), at: time_of(transition.at_us) }
     }
 }
 
@@ -58,6 +89,7 @@ fn of_stat(stat: &str, ticks_per_second: u64, page_bytes: u64) -> Option<(u64, u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::sample::State;
 
     #[test]
     fn the_line_of_a_process_is_read() {
@@ -77,6 +109,27 @@ mod tests {
             sample.start_us > now_us - 24 * 3_600 * 1_000_000 && sample.start_us <= now_us + 1_000_000,
             "{sample:?}"
         );
+    }
+
+    #[test]
+    fn changes_are_told_in_the_time_of_day() {
+        let now = SystemTime::now();
+        let transition = |since_us, at_us| Transition {
+            group: 1,
+            term: 2,
+            state: State::Leader,
+            before: State::Candidate,
+            leader: 3,
+            since_us,
+            at_us,
+        };
+        let change = Change::new(transition(4_000, 5_000), now, 7_000);
+        assert_eq!((change.since, change.at), (now - Duration::from_micros(3_000), now - Duration::from_micros(2_000)));
+        let first = Change::new(transition(0, 5_000), now, 7_000);
+        assert_eq!((first.since, first.at), (change.at, change.at), "nothing was before");
+        let read_later = Change::new(transition(0, 9_000), now, 7_000);
+        assert_eq!(read_later.at, now);
+        assert!(Observer::default().changes().is_empty());
     }
 
     #[test]

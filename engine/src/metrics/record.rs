@@ -2,7 +2,8 @@
 //!
 //! Data path: additions, and times that the shard was told anyway.
 //! Invariants: recording decides nothing and reads no clock; times are those of the events (`Shard::observe_time`), so a
-//! latency is as fine as the events are and 0 without a clock; memory is bounded by the flushes in flight.
+//! latency is as fine as the events are and 0 without a clock; memory is bounded by the flushes in flight and
+//! `TRANSITIONS_MAX`.
 //! It publishes nothing: see `sample.rs`.
 
 use std::collections::VecDeque;
@@ -11,6 +12,7 @@ use ringraft_net::wire::Outcome;
 use ringraft_wal::BatchSize;
 
 use super::histogram::{Histogram, Maximum};
+use super::sample::State;
 
 /// Why a request was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +147,28 @@ impl Latencies {
     }
 }
 
+/// Transitions of a shard that wait for its next report; older ones are forgotten.
+pub(crate) const TRANSITIONS_MAX: usize = 256;
+
+/// Role, leader or term of a replica became others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The group.
+    pub group: u32,
+    /// The term from here on.
+    pub term: u64,
+    /// The part it plays from here on.
+    pub state: State,
+    /// The part it played before.
+    pub before: State,
+    /// The leader's node from here on, 0: none is known.
+    pub leader: u64,
+    /// When the transition before this one was, by the host's clock; 0: there was none.
+    pub since_us: u64,
+    /// When it was, by the host's clock.
+    pub at_us: u64,
+}
+
 /// What a shard counts besides `Counters`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Recorder {
@@ -155,6 +179,7 @@ pub(crate) struct Recorder {
     pub(crate) waiting: Maximum,
     /// Flushes under way: batch and time.
     flushes: VecDeque<(u64, u64)>,
+    transitions: VecDeque<Transition>,
 }
 
 impl Recorder {
@@ -176,6 +201,19 @@ impl Recorder {
     pub(crate) fn proposed(&mut self, requests: usize, arrived_us: u64, now_us: u64) {
         self.latencies.entry_requests.record(requests as u64);
         self.latencies.proposal_wait.record(now_us.saturating_sub(arrived_us));
+    }
+
+    /// Role, leader or term of a replica became others.
+    pub(crate) fn changed(&mut self, transition: Transition) {
+        if self.transitions.len() == TRANSITIONS_MAX {
+            self.transitions.pop_front();
+        }
+        self.transitions.push_back(transition);
+    }
+
+    /// The transitions since the last call, in their order.
+    pub(crate) fn take_transitions(&mut self) -> impl Iterator<Item = Transition> + '_ {
+        self.transitions.drain(..)
     }
 
     /// A second is over.
@@ -215,5 +253,17 @@ mod tests {
         assert_eq!(recorder.latencies.batch_bytes.sum(), 8_192);
         recorder.durable(9, 500);
         assert_eq!(recorder.latencies.flush.count(), 2);
+    }
+
+    #[test]
+    fn of_too_many_transitions_the_oldest_are_forgotten() {
+        let mut recorder = Recorder::default();
+        let (before, state) = (State::Follower, State::Candidate);
+        for term in 1..=TRANSITIONS_MAX as u64 + 3 {
+            recorder.changed(Transition { group: 1, term, state, before, leader: 0, since_us: 0, at_us: term });
+        }
+        let terms: Vec<u64> = recorder.take_transitions().map(|transition| transition.term).collect();
+        assert_eq!((terms.len(), terms[0], terms[1]), (TRANSITIONS_MAX, 4, 5));
+        assert_eq!(recorder.take_transitions().count(), 0, "each is told once");
     }
 }

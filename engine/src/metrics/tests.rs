@@ -13,7 +13,7 @@ use super::sample::{
 };
 use super::{Metric, render};
 use crate::shard::io::Counters;
-use crate::shard::status::WalStatus;
+use crate::shard::status::{LatencyStatus, WalStatus};
 
 const WAL: WalStatus = WalStatus {
     durable_sequence: 0,

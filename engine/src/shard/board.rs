@@ -6,13 +6,13 @@
 //!   shard 0 ── topology (from group 0), what other nodes report ──> board ──> every shard
 //!   every shard ── groups it leads, requests ──> board ──> shard 0, which tells the other nodes
 //!   shard 0 ── wishes for transfers ──> board ──> the shard of the group
-//!   every shard ── its metrics, once a second ──> board ──> whoever asks for them
+//!   every shard ── its metrics and what its replicas have become, once a second ──> board ──> whoever asks for them
 //! ```
-//! Invariants: it is bounded by the groups and nodes there are; the topology on it never gets older; losing it loses
+//! Invariants: it is bounded by the groups and nodes there are, and `TRANSITIONS_MAX`; the topology on it never gets older; losing it loses
 //! nothing that is not told again.
 //! It is a plain value: the host decides how threads share it, and holds it for one exchange at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use ringraft_net::slots;
@@ -21,10 +21,14 @@ use ringraft_raft::{GroupId, NodeId};
 use super::inspect::MembershipView;
 use super::live::Reloading;
 use crate::metrics::ShardSample;
+use crate::metrics::record::Transition;
 use crate::topology::{GroupReport, Topology};
 
 /// Wishes that may wait for one shard.
 const WISHES_MAX: usize = 64;
+
+/// Transitions that wait to be asked for, if anybody asks; older ones are forgotten.
+const TRANSITIONS_MAX: usize = 1_024;
 
 /// What is known of a group from its leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +86,7 @@ pub struct NodeBoard {
     known: Arc<KnownGroups>,
     places: Vec<Place>,
     services: Arc<Services>,
+    transitions: VecDeque<Transition>,
     pub(super) reloading: Reloading,
 }
 
@@ -90,7 +95,14 @@ impl NodeBoard {
     #[must_use]
     pub fn new(topology: Arc<Topology>) -> Self {
         let places = vec![Place::default(); usize::from(topology.shards())];
-        Self { topology, known: Arc::default(), places, services: Arc::default(), reloading: Reloading::default() }
+        Self {
+            topology,
+            known: Arc::default(),
+            places,
+            services: Arc::default(),
+            transitions: VecDeque::new(),
+            reloading: Reloading::default(),
+        }
     }
 
     /// The same for a node that serves more than its shards do: other nodes are told.
@@ -133,6 +145,21 @@ impl NodeBoard {
         if let Some(place) = self.places.get_mut(usize::from(shard)) {
             (place.led, place.requests) = (led, requests);
         }
+    }
+
+    /// A shard tells what its replicas have become.
+    pub(super) fn note_transitions(&mut self, transitions: impl Iterator<Item = Transition>) {
+        for transition in transitions {
+            if self.transitions.len() == TRANSITIONS_MAX {
+                self.transitions.pop_front();
+            }
+            self.transitions.push_back(transition);
+        }
+    }
+
+    /// What replicas of this node have become since the last call; in their order as far as they are of one group.
+    pub fn take_transitions(&mut self) -> Vec<Transition> {
+        self.transitions.drain(..).collect()
     }
 
     /// A shard shows its metrics.

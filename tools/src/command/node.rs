@@ -4,7 +4,6 @@
 
 use std::io::{self, IsTerminal, Read};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::thread;
 
 use anyhow::Result;
@@ -13,7 +12,6 @@ use ringraft_engine::config::{ConfigError, NodeArgs, ValidNodeConfig};
 use ringraft_engine::exit;
 use ringraft_engine::host::reload::Reload;
 use ringraft_engine::host::{self, HostError, Observer};
-use ringraft_gateway::Sources;
 use rustix::process::{Signal, getpid, kill_process};
 
 use super::members::Members;
@@ -95,9 +93,7 @@ pub(crate) fn serve(
         stop_on_stdin_end();
     }
     let observer = Observer::default();
-    let metrics = observer.clone();
-    let sources = Sources { metrics: Arc::new(move || metrics.metrics()) };
-    let services = match services::serve(&node.config, sources) {
+    let services = match services::serve(&node.config, services::sources(&observer)) {
         Ok(services) => services,
         Err(error) => {
             eprintln!("ringraft: {error:#}");

@@ -1,14 +1,16 @@
-//! HTTP, gRPC and metrics of a node: from its configuration to the gateway's.
+//! HTTP, gRPC, metrics and spans of a node: from its configuration to the gateway's.
 //!
 //! Off the data path.
-//! Invariant: without an address nothing is started.
+//! Invariant: without an address and without tracing nothing is started.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ringraft_engine::config::{Address, Switch, ValidNodeConfig};
-use ringraft_gateway::{Running, Settings, Sources, start};
+use ringraft_engine::host::{self, Observer};
+use ringraft_gateway::{Change, Running, Settings, Sources, Telemetry, start};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Bodies are longer than the requests in them: values in base64, texts with escapes.
@@ -26,7 +28,41 @@ pub(crate) fn serve(config: &ValidNodeConfig, sources: Sources) -> Result<Option
     let running = start(settings, sources)?;
     let addresses = running.addresses();
     tracing::info!(http = ?addresses.http, grpc = ?addresses.grpc, metrics = ?addresses.metrics, "the gateway listens");
+    if let Some(telemetry) = telemetry(config) {
+        let Telemetry { endpoint, service_name, sample_ratio } = telemetry;
+        tracing::info!(endpoint, service_name, sample_ratio, "spans are sent to a collector");
+    }
     Ok(Some(running))
+}
+
+/// What the gateway is told by a node that an observer sees.
+pub(crate) fn sources(observer: &Observer) -> Sources {
+    let (metrics, changes) = (observer.clone(), observer.clone());
+    Sources {
+        metrics: Arc::new(move || metrics.metrics()),
+        changes: Arc::new(move || changes.changes().iter().map(change).collect()),
+    }
+}
+
+fn change(change: &host::Change) -> Change {
+    let host::Change { transition, since, at } = *change;
+    Change {
+        group: transition.group,
+        term: transition.term,
+        role: transition.state.name(),
+        role_before: transition.before.name(),
+        leader: transition.leader,
+        since,
+        at,
+    }
+}
+
+fn telemetry(config: &ValidNodeConfig) -> Option<Telemetry> {
+    (config.tracing_enabled == Switch::On).then(|| Telemetry {
+        endpoint: config.tracing_endpoint.0.of_shard(0),
+        service_name: config.tracing_service_name.0.clone(),
+        sample_ratio: config.tracing_sample_ratio.fraction(),
+    })
 }
 
 /// Each connection takes a file descriptor: the process may have as many as it is allowed to ask for.
@@ -56,6 +92,7 @@ fn settings(config: &ValidNodeConfig) -> Result<Settings> {
         head_timeout,
         body_timeout: head_timeout.min(BODY_TIMEOUT_MAX),
         request_timeout: Duration::from_millis(config.http_request_timeout_ms),
+        telemetry: telemetry(config),
     })
 }
 

@@ -19,5 +19,6 @@ mod scripts;
 mod stale_leader;
 mod storage_faults;
 mod suite;
+mod tracing;
 mod transfer;
 mod watch_and_list;

@@ -64,7 +64,9 @@ fn what_cannot_be_done_is_said_and_leadership_stays() {
     cluster.signal(to, Signal::STOP).expect("a node stands still");
     let (code, answer) = transfer(&cluster, &["--to", &to.to_string()]);
     cluster.signal(to, Signal::CONT).expect("it goes on");
-    assert_eq!((code, &answer["error"]), (Some(1), &Value::from("TimedOut")), "{answer}");
+    // On a slow machine the link to a node that stands still may have been given up.
+    let told = ["TimedOut", "Unreachable"].map(Value::from);
+    assert!(code == Some(1) && told.contains(&answer["error"]), "{answer}");
     cluster.kill(to).expect("a node is killed");
     thread::sleep(Duration::from_millis(200));
     let (code, answer) = transfer(&cluster, &["--to", &to.to_string()]);

@@ -77,6 +77,7 @@ impl<D: Disk> Shard<D> {
             self.publish(board);
             self.io.metrics.end_second();
             board.publish_sample(self.settings.shard, self.sample());
+            board.note_transitions(self.io.metrics.take_transitions());
             self.follow_topology();
         }
         if is_source {

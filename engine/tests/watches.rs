@@ -162,6 +162,32 @@ fn a_full_connection_is_told_the_rest_when_it_has_room() {
 }
 
 #[test]
+fn a_turn_spends_a_bounded_time_on_however_many_watches_and_all_hear_everything() {
+    let (mut cluster, group, leader) = started();
+    let place = leader as usize - 1;
+    let watches: Vec<_> = (0..400)
+        .map(|number| cluster.watch(leader, &request(group, 0, if number % 2 == 0 { "{k}" } else { "none" })))
+        .collect();
+    let spent = |cluster: &Cluster| cluster.nodes[place].shard.status().counters.watch_bytes;
+    let (before, mut most, mut seen) = (spent(&cluster), 0, 0);
+    let operations = (0..20).flat_map(|number| put(&format!("{{k}}{number}"), &"x".repeat(1_000)).operations);
+    cluster.send(leader, &Request { operations: operations.collect(), ..Request::default() });
+    for _ in 0..2_000 {
+        (0..3).for_each(|place| _ = cluster.turn(place));
+        let now = spent(&cluster) - before;
+        most = most.max(now - seen);
+        seen = now;
+    }
+    assert!(seen > 400 * 20_000, "every watch has to look at every change: {seen}");
+    assert!(most < 300 << 10, "one turn looked at {most} bytes");
+    for (number, watch) in watches.iter().enumerate() {
+        let expected = if number % 2 == 0 { 20 } else { 0 };
+        assert_eq!((changes(&cluster, *watch).0.len(), end(&cluster, *watch)), (expected, None), "watch {number}");
+    }
+    assert!(!cluster.nodes[place].shard.wants_turn(), "nothing is left to do");
+}
+
+#[test]
 fn a_replica_without_a_leader_sends_its_watches_away_and_others_go_on() {
     let (mut cluster, group, leader) = started();
     let away = leader % 3 + 1;

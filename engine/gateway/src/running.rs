@@ -207,10 +207,7 @@ async fn serve(bound: Bound, state: &State, spans: Option<&Spans>, stopped: watc
     if let Some(listener) = bound.metrics {
         listeners.serve(listener, finish(Router::new().merge(http::metrics_router(state))));
     }
-    tokio::select! {
-        () = listeners.run(DRAIN) => {}
-        () = state.watch_leaders() => {}
-    }
+    listeners.run(DRAIN).await;
 }
 
 /// Sockets that listen.

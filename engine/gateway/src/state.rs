@@ -98,15 +98,10 @@ impl State {
         self.inner.views.now().await
     }
 
-    /// When this gateway first saw the leader that a group has; `None`: it has none.
+    /// The time of day when the node's clock showed so many microseconds, as far as known.
     #[must_use]
-    pub fn elected_at(&self, group: u32) -> Option<SystemTime> {
-        self.inner.views.elected_at(group)
-    }
-
-    /// Watches for new leaders; never ends.
-    pub(crate) async fn watch_leaders(&self) {
-        self.inner.views.watch().await;
+    pub fn time_of(&self, clock_us: u64) -> Option<SystemTime> {
+        self.inner.views.time_of(clock_us)
     }
 
     /// Groups of the cluster.

@@ -12,13 +12,12 @@
 //! Nothing that must be right is built on it: a write that goes to the wrong place is refused there.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use ringraft_net::client::tokio::Client;
 use serde::Deserialize;
 use tokio::sync::Mutex;
-use tokio::time::sleep;
 
 /// Age from which on a view is renewed when it is used.
 pub(crate) const AGE_MAX: Duration = Duration::from_millis(100);
@@ -29,11 +28,6 @@ const LATE_FACTOR: u32 = 4;
 /// A view that took long to get is renewed only when it is this many times as old.
 const AGE_FACTOR: u32 = 20;
 
-/// Between two looks for new leaders, when nobody asks ...
-const WATCH_PERIOD: Duration = Duration::from_secs(1);
-/// ... or so many times as long as one takes.
-const WATCH_FACTOR: u32 = 100;
-
 /// A replica on the own node.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ReplicaView {
@@ -43,8 +37,11 @@ pub struct ReplicaView {
     pub role: String,
     /// Its term.
     pub term: u64,
-    /// The leader it knows.
+    /// The leader it knows ...
     pub leader: Option<u64>,
+    /// ... since then, by the node's clock, microseconds.
+    #[serde(default)]
+    pub leader_since_us: Option<u64>,
     /// Whether it has applied what was committed before its start.
     pub serving: bool,
     /// Highest committed entry it knows.
@@ -109,6 +106,7 @@ pub struct NodeView {
 /// What one shard says of itself, as far as it matters here.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct ShardView {
+    pub(crate) now_us: u64,
     pub(crate) groups: Vec<ReplicaView>,
     #[serde(default)]
     pub(crate) elsewhere: Vec<ElsewhereView>,
@@ -202,48 +200,18 @@ pub(crate) struct Views {
     node: u64,
     newest: RwLock<Option<Taken>>,
     asking: Arc<Mutex<()>>,
-    elected: RwLock<BTreeMap<u32, Elected>>,
-}
-
-/// Who leads a group, and since when this gateway knows.
-#[derive(Clone, Copy, Debug)]
-struct Elected {
-    leader: u64,
-    term: u64,
-    at: SystemTime,
+    /// When the node's clock was 0, as it seemed when it was first seen: so that one time is always told the same.
+    clock_began: OnceLock<SystemTime>,
 }
 
 impl Views {
     pub(crate) fn new(client: Client, node: u64) -> Self {
-        Self { client, node, newest: RwLock::new(None), asking: Arc::new(Mutex::new(())), elected: RwLock::default() }
+        Self { client, node, newest: RwLock::new(None), asking: Arc::new(Mutex::new(())), clock_began: OnceLock::new() }
     }
 
-    /// When this gateway first saw the leader that a group has; `None`: it has none.
-    pub(crate) fn elected_at(&self, group: u32) -> Option<SystemTime> {
-        let elected = self.elected.read().unwrap_or_else(PoisonError::into_inner);
-        elected.get(&group).map(|elected| elected.at)
-    }
-
-    /// Looks again and again, so that new leaders are seen; never ends.
-    pub(crate) async fn watch(self: &Arc<Self>) {
-        loop {
-            let asked = Instant::now();
-            self.now().await;
-            sleep(WATCH_PERIOD.max(asked.elapsed() * WATCH_FACTOR)).await;
-        }
-    }
-
-    fn note_leaders(&self, view: &View) {
-        let mut elected = self.elected.write().unwrap_or_else(PoisonError::into_inner);
-        for (group, replica) in &view.replicas {
-            match (replica.leader, elected.get(group)) {
-                (None, _) => _ = elected.remove(group),
-                (Some(leader), Some(known)) if (known.leader, known.term) == (leader, replica.term) => {}
-                (Some(leader), _) => {
-                    elected.insert(*group, Elected { leader, term: replica.term, at: SystemTime::now() });
-                }
-            }
-        }
+    /// The time of day when the node's clock showed so many microseconds; `None`: no shard was heard yet.
+    pub(crate) fn time_of(&self, clock_us: u64) -> Option<SystemTime> {
+        self.clock_began.get()?.checked_add(Duration::from_micros(clock_us))
     }
 
     fn newest(&self) -> Option<Taken> {
@@ -291,10 +259,13 @@ impl Views {
         let mut shards = Vec::with_capacity(usize::from(info.shards));
         for shard in 0..info.shards {
             let text = self.client.status(self.node, shard).await.ok()?;
-            shards.push(serde_json::from_str::<ShardView>(&text).ok()?);
+            let view = serde_json::from_str::<ShardView>(&text).ok()?;
+            if let Some(began) = SystemTime::now().checked_sub(Duration::from_micros(view.now_us)) {
+                self.clock_began.get_or_init(|| began);
+            }
+            shards.push(view);
         }
         let view = Arc::new(View::of(self.node, info.groups, shards));
-        self.note_leaders(&view);
         let good_for = AGE_MAX.max(at.elapsed() * AGE_FACTOR);
         let taken = Taken { view: Arc::clone(&view), at, good_for };
         *self.newest.write().unwrap_or_else(PoisonError::into_inner) = Some(taken);

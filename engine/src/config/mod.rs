@@ -39,7 +39,7 @@ settings! {
         /// Length of a tick, the unit of all protocol times.
         tick_ms: u64 = 25, 1..=1_000, "milliseconds", "RINGRAFT_TICK_MS", own;
         /// Ticks between two heartbeats of a leader.
-        heartbeat_ticks: u32 = 2, 1..=1_000, "ticks", "RINGRAFT_HEARTBEAT_TICKS", own;
+        heartbeat_ticks: u32 = 4, 1..=1_000, "ticks", "RINGRAFT_HEARTBEAT_TICKS", own;
         /// Shortest election timeout; at least twice heartbeat_ticks.
         election_ticks_min: u32 = 20, 2..=10_000, "ticks", "RINGRAFT_ELECTION_TICKS_MIN", own;
         /// Longest election timeout; at least 1.5 times election_ticks_min, and 4 more.

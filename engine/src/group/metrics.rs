@@ -9,15 +9,17 @@ use ringraft_wal::Disk;
 
 use super::Group;
 use crate::metrics::record::{Rejection, Tally, Transition};
-use crate::metrics::sample::{FollowerSample, GroupSample, State};
+use crate::metrics::sample::{FollowerSample, GroupSample, GroupSums, State};
 use crate::shard::io::Io;
 
 /// What was counted up to here.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
     commit_index: Index,
-    /// The last term of which the leader was known.
+    /// The last term of which the leader was known...
     led_term: Term,
+    /// ... since then; 0: there is no clock.
+    led_us: u64,
     /// The last term in which this replica stood for election.
     election_term: Term,
     /// The part it played at the last change...
@@ -65,7 +67,7 @@ impl Group {
             self.count(io, |tally| tally.elections += 1);
         }
         if leader.is_some() && term > self.seen.led_term {
-            self.seen.led_term = term;
+            (self.seen.led_term, self.seen.led_us) = (term, io.now_us);
             self.count(io, |tally| tally.leader_changes += 1);
         }
         let transition = Transition {
@@ -83,25 +85,13 @@ impl Group {
 
     /// The replica as it is.
     pub(crate) fn sample<D: Disk>(&self, io: &Io<D>) -> GroupSample {
-        let last_index = self.core.last().index;
-        let me = self.core.config().id;
-        let others = self.core.progress().filter(|(node, ..)| *node != me && self.is_leader());
-        let follower = |(node, match_index, _, state): (NodeId, Index, Index, ProgressState)| FollowerSample {
-            node: node.0,
-            lag: last_index.saturating_sub(match_index),
-            state: match state {
-                ProgressState::Probe => 0,
-                ProgressState::Replicate => 1,
-                ProgressState::Snapshot => 2,
-            },
-        };
         GroupSample {
             group: self.id.0,
             state: self.state(),
             term: self.core.term(),
             leader: self.core.leader().map_or(0, |node| node.0),
             first_index: self.core.first_index(),
-            last_index,
+            last_index: self.core.last().index,
             durable_index: self.durable_index(),
             commit_index: self.core.commit_index(),
             applied_index: self.machine.last_applied(),
@@ -111,8 +101,41 @@ impl Group {
             keys: self.machine.key_count() as u64,
             sessions: self.machine.session_count() as u64,
             tally: self.tally,
-            followers: others.map(follower).collect(),
+            followers: self.follower_samples().collect(),
         }
+    }
+
+    /// Counts the replica.
+    pub(crate) fn count_in(&self, sums: &mut GroupSums) {
+        sums.states[self.state() as usize] += 1;
+        sums.without_leader += u64::from(self.core.leader().is_none());
+        sums.waiting += self.waiting() as u64;
+        sums.keys += self.machine.key_count() as u64;
+        sums.sessions += self.machine.session_count() as u64;
+        let apply_lag = self.core.commit_index().saturating_sub(self.machine.last_applied());
+        sums.apply_lag_max = sums.apply_lag_max.max(apply_lag);
+        let lag = self.follower_samples().map(|follower| follower.lag).max();
+        sums.follower_lag_max = sums.follower_lag_max.max(lag.unwrap_or(0));
+    }
+
+    /// The other members, as this leader sees them.
+    fn follower_samples(&self) -> impl Iterator<Item = FollowerSample> {
+        let (last_index, me, leads) = (self.core.last().index, self.core.config().id, self.is_leader());
+        let others = self.core.progress().filter(move |(node, ..)| leads && *node != me);
+        others.map(move |(node, match_index, _, state)| FollowerSample {
+            node: node.0,
+            lag: last_index.saturating_sub(match_index),
+            state: match state {
+                ProgressState::Probe => 0,
+                ProgressState::Replicate => 1,
+                ProgressState::Snapshot => 2,
+            },
+        })
+    }
+
+    /// Since when it knows its leader, by its node's clock; `None`: it knows none.
+    pub(super) fn leader_since_us(&self) -> Option<u64> {
+        self.core.leader().map(|_| self.seen.led_us)
     }
 
     fn state(&self) -> State {

@@ -31,6 +31,8 @@ pub struct GroupStatus {
     pub term: u64,
     /// The leader as far as this replica knows.
     pub leader: Option<u64>,
+    /// Since when it knows this leader: microseconds of its node's clock, see `ShardStatus::now_us`.
+    pub leader_since_us: Option<u64>,
     /// Whether this replica has applied what was committed before its start.
     pub serving: bool,
     /// Highest committed entry known here.
@@ -105,6 +107,7 @@ impl Group {
             },
             term: self.core.term(),
             leader: self.core.leader().map(|node| node.0),
+            leader_since_us: self.leader_since_us(),
             serving: self.serving,
             commit_index: self.core.commit_index(),
             last_applied: self.machine.last_applied(),

@@ -3,10 +3,12 @@
 //! Off the data path: nothing waits for them.
 //! Invariants: a watch is told every change from where it began, in order, each once, or that it is over; what it was not
 //! told yet waits in the machine's latest changes (`state_machine::recent`), so a slow connection costs no memory of its
-//! own, and a watch that falls out of them is ended; what is told is committed.
+//! own, and a watch that falls out of them is ended; what is told is committed; however many watch, a turn spends a bounded
+//! time on them, and they take turns.
 //!
 //! ```text
 //!   Watch ──▶ At(cursor) ── turn: more was applied ──▶ Changes, up to WATCH_QUEUE_BYTES unsent ──▶ the rest with a tick
+//!        │                                         └──▶ TURN_BYTES were looked at ──▶ the rest with the next turn
 //!        └──▶ Ahead(index): not applied here yet        forgotten ──▶ Ended TooSlow
 //!                            no leader heard, replica or node goes ──▶ Ended Unavailable: others know more
 //! ```
@@ -20,10 +22,17 @@ use ringraft_wal::Disk;
 use super::Group;
 use crate::shard::clients::{Asker, Clients};
 use crate::shard::io::Io;
-use crate::state_machine::{Cursor, Recent};
+use crate::state_machine::{Cursor, PortionBounds, Recent};
 
 /// Unsent bytes of a connection above which it is told nothing more.
 const WATCH_QUEUE_BYTES: usize = 512 << 10;
+
+/// Bytes of changes that a turn of a shard looks at for all its watches, and copies at most; each watch has an equal part.
+const TURN_BYTES: usize = 256 << 10;
+/// One visit of a watch costs as much as so many bytes.
+const VISIT_BYTES: usize = 128;
+/// Bytes that one watch looks at before the next one has its turn.
+const VISIT_BYTES_MAX: usize = 32 << 10;
 
 /// Where a watch stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +52,15 @@ struct Watcher {
     passed_bytes: usize,
     /// It has not been told anything.
     is_new: bool,
+    /// Its connection was full when it was last visited.
+    is_behind: bool,
 }
 
 /// What became of telling a watch.
 enum Told {
     Everything,
+    /// It has looked at as much as a visit may.
+    More,
     /// The connection is full.
     Behind,
     Closed,
@@ -60,14 +73,18 @@ pub(crate) struct Watches {
     watchers: Vec<Watcher>,
     /// What was applied when all were told.
     told_index: Index,
-    /// Some have not been told everything.
+    /// Some have not been told everything, since their connections are full.
     behind: bool,
+    /// Some have not been told everything, since it was too much for one turn.
+    unfinished: bool,
+    /// The next one to visit.
+    next: usize,
 }
 
 impl Watches {
     /// Whether a turn has something to tell.
     pub(crate) fn want_turn(&self, last_applied: Index) -> bool {
-        !self.watchers.is_empty() && self.told_index != last_applied
+        !self.watchers.is_empty() && (self.unfinished || self.told_index != last_applied)
     }
 
     /// Whether a tick has something to tell.
@@ -77,8 +94,11 @@ impl Watches {
 }
 
 impl Watcher {
-    /// Tells what its connection takes.
-    fn tell(&mut self, group: u32, recent: &Recent, last_applied: Index, clients: &mut Clients) -> Told {
+    /// Tells what its connection takes, as far as a visit goes. Adds what it cost to `spent`.
+    fn tell(&mut self, group: u32, at: (&Recent, Index), clients: &mut Clients, spent: &mut usize) -> Told {
+        let (recent, last_applied) = at;
+        *spent += VISIT_BYTES;
+        let mut left = VISIT_BYTES_MAX;
         loop {
             match clients.takes_more(self.asker.connection, WATCH_QUEUE_BYTES) {
                 None => return Told::Closed,
@@ -96,16 +116,22 @@ impl Watcher {
                 Place::Ahead(index) => recent.seek(index),
             };
             let Some(cursor) = cursor else { return Told::Forgotten };
+            if recent.is_end(cursor) && !self.is_new {
+                return Told::Everything;
+            }
+            if left == 0 {
+                return Told::More;
+            }
             let mut items = Vec::new();
-            let bounds = (WATCH_EVENTS_MAX, WATCH_BYTES_MAX);
-            let Some(read) = recent.read(cursor, &self.prefix, bounds, &mut items) else { return Told::Forgotten };
+            let bounds =
+                PortionBounds { changes_max: WATCH_EVENTS_MAX, bytes_max: WATCH_BYTES_MAX, passed_bytes_max: left };
+            let Some(read) = recent.read(cursor, &self.prefix, &bounds, &mut items) else { return Told::Forgotten };
             self.place = Place::At(read.cursor);
             self.passed_bytes += read.passed_bytes;
+            left = left.saturating_sub(read.passed_bytes);
+            *spent += read.passed_bytes;
             if !items.is_empty() || self.is_new || self.passed_bytes > recent.news_bytes() {
                 self.send(group, read.next.unwrap_or(last_applied + 1), &items, clients);
-            }
-            if read.next.is_none() {
-                return Told::Everything;
             }
         }
     }
@@ -156,8 +182,8 @@ impl Group {
             return end_watch(asker, group, WatchEnd::Overloaded, 0, message, clients);
         }
         let prefix = request.prefix.into_boxed_slice();
-        self.watches.watchers.push(Watcher { asker, prefix, place, passed_bytes: 0, is_new: true });
-        self.tell_watchers(io);
+        self.watches.watchers.push(Watcher { asker, prefix, place, passed_bytes: 0, is_new: true, is_behind: false });
+        self.watches.unfinished = true;
     }
 
     /// A client does not want to hear more.
@@ -171,26 +197,49 @@ impl Group {
         });
     }
 
-    /// Tells all who watch what was applied since they were told, as far as their connections take it.
+    /// A turn: tells those who watch what was applied since they were told, as far as their connections take it and the
+    /// part of the turn goes that is theirs.
     pub(crate) fn tell_watchers<D: Disk>(&mut self, io: &mut Io<D>) {
-        let Some(recent) = self.machine.recent().filter(|_| !self.watches.watchers.is_empty()) else { return };
+        if !self.watches.want_turn(self.machine.last_applied()) {
+            return;
+        }
+        let Some(recent) = self.machine.recent() else { return };
         let (group, last_applied) = (self.id.0, self.machine.last_applied());
         let (watches, clients) = (&mut self.watches, &mut io.clients);
-        watches.behind = false;
-        watches.watchers.retain_mut(|watcher| match watcher.tell(group, recent, last_applied, clients) {
-            Told::Everything => true,
-            Told::Behind => {
-                watches.behind = true;
-                true
+        let count = watches.watchers.len();
+        let share = (TURN_BYTES / clients.watches().max(1)).max(VISIT_BYTES) * count;
+        let mut spent = 0;
+        (watches.told_index, watches.unfinished) = (last_applied, false);
+        let mut over = Vec::new();
+        for _ in 0..count {
+            if spent >= share {
+                watches.unfinished = true;
+                break;
             }
-            Told::Closed => false,
-            Told::Forgotten => {
-                let message = "what follows is forgotten: it was not taken in time";
-                watcher.end(group, WatchEnd::TooSlow, 0, message, clients);
-                false
+            let at = watches.next % count;
+            watches.next = at + 1;
+            let watcher = &mut watches.watchers[at];
+            let told = watcher.tell(group, (recent, last_applied), clients, &mut spent);
+            watcher.is_behind = matches!(told, Told::Behind);
+            match told {
+                Told::Everything | Told::Behind => {}
+                Told::More => watches.unfinished = true,
+                Told::Closed => over.push(at),
+                Told::Forgotten => {
+                    let message = "what follows is forgotten: it was not taken in time";
+                    watcher.end(group, WatchEnd::TooSlow, 0, message, clients);
+                    over.push(at);
+                }
             }
-        });
-        watches.told_index = last_applied;
+        }
+        io.counters.watch_bytes += spent as u64;
+        over.sort_unstable();
+        for at in over.into_iter().rev() {
+            watches.watchers.remove(at);
+            watches.next -= usize::from(at < watches.next);
+        }
+        watches.behind = watches.watchers.iter().any(|watcher| watcher.is_behind);
+        io.more_work |= watches.unfinished;
     }
 
     /// A tick: goes on with those whose connections were full; a replica that hears no leader may miss what others know.
@@ -201,9 +250,7 @@ impl Group {
         if !self.core.hears_leader() {
             return self.end_watches("this replica hears no leader; ask another", io);
         }
-        if self.watches.behind {
-            self.tell_watchers(io);
-        }
+        self.watches.unfinished |= self.watches.behind;
     }
 
     /// Nobody is told anything here any more: the replica or the node goes away.

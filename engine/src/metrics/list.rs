@@ -219,6 +219,9 @@ pub const METRICS: &[Metric] = &[
     metric("ringraft_snapshots_failed_total", Node(|node| node.sum(|shard| shard.counters.snapshots_failed)),
         "Snapshots that could not be taken, sent or received; they are tried again."),
 
+    metric("ringraft_watch_bytes_total", Node(|node| node.sum(|shard| shard.counters.watch_bytes)),
+        "Bytes of changes that were looked at for watches, 128 for each visit of a watch included."),
+
     metric("ringraft_shard_turns_total", Shards(|shard| shard.counters.turns), "Turns of a shard: at 0 per second it stands still."),
     metric("ringraft_shard_replies_total", Shards(|shard| shard.counters.replies), "Replies of a shard to clients."),
     metric("ringraft_shard_waiting_requests", Shards(|shard| shard.sums.waiting), "Requests that wait in a shard."),

@@ -130,18 +130,6 @@ impl GroupSums {
         self.states.iter().sum()
     }
 
-    /// Counts one replica.
-    pub(crate) fn count(&mut self, group: &GroupSample) {
-        self.states[group.state as usize] += 1;
-        self.without_leader += u64::from(group.leader == 0);
-        self.waiting += group.waiting;
-        self.keys += group.keys;
-        self.sessions += group.sessions;
-        let lag = group.followers.iter().map(|follower| follower.lag).max().unwrap_or(0);
-        self.follower_lag_max = self.follower_lag_max.max(lag);
-        self.apply_lag_max = self.apply_lag_max.max(group.apply_lag());
-    }
-
     fn add(&mut self, other: &Self) {
         for (count, more) in self.states.iter_mut().zip(&other.states) {
             *count += more;

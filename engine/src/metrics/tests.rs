@@ -30,7 +30,14 @@ const WAL: WalStatus = WalStatus {
 
 fn shard(number: u16, groups: &[GroupSample], recorder: &Recorder) -> Arc<ShardSample> {
     let mut sums = GroupSums::default();
-    groups.iter().for_each(|group| sums.count(group));
+    for group in groups {
+        sums.states[group.state as usize] += 1;
+        sums.without_leader += u64::from(group.leader == 0);
+        sums.keys += group.keys;
+        sums.apply_lag_max = sums.apply_lag_max.max(group.apply_lag());
+        let lags = group.followers.iter().map(|follower| follower.lag);
+        sums.follower_lag_max = lags.fold(sums.follower_lag_max, u64::max);
+    }
     Arc::new(ShardSample {
         node: 3,
         shard: number,

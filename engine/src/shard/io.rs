@@ -116,6 +116,8 @@ pub struct Counters {
     pub snapshots_installed: u64,
     /// Snapshots sent to their end.
     pub snapshots_sent: u64,
+    /// Bytes of changes that were looked at for watches, and what their visits cost beside.
+    pub watch_bytes: u64,
 }
 
 /// The shared part of a shard.

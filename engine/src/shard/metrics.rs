@@ -27,15 +27,9 @@ impl<D: Disk> Shard<D> {
     #[must_use]
     pub fn sample(&self) -> ShardSample {
         let (io, stats) = (&self.io, self.io.wal.stats());
-        let mut groups = Vec::new();
         let mut sums = GroupSums::default();
-        for group in self.groups.iter() {
-            let sample = group.sample(io);
-            sums.count(&sample);
-            if groups.len() < GROUPS_MAX {
-                groups.push(sample);
-            }
-        }
+        self.groups.iter().for_each(|group| group.count_in(&mut sums));
+        let groups = self.groups.iter().take(GROUPS_MAX).map(|group| group.sample(io)).collect();
         ShardSample {
             node: self.settings.node.0,
             shard: self.settings.shard,

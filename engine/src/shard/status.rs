@@ -17,6 +17,8 @@ pub struct ShardStatus {
     pub node: u64,
     /// The shard.
     pub shard: u16,
+    /// The node's clock, microseconds: one that never goes back.
+    pub now_us: u64,
     /// Groups hosted here.
     pub groups: Vec<GroupStatus>,
     /// Counts since start.
@@ -94,6 +96,7 @@ impl<D: Disk> Shard<D> {
         ShardStatus {
             node: self.settings.node.0,
             shard: self.settings.shard,
+            now_us: self.io.now_us,
             groups: self.groups.iter().map(|group| group.status(&self.io)).collect(),
             counters: self.io.counters,
             peer_messages_dropped: self.io.peers.dropped(),

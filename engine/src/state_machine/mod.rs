@@ -31,7 +31,7 @@ use ringraft_raft::{EntryId, GroupId, Index, Term};
 
 pub use self::digest::StateDigest;
 pub use self::load::{LoadError, LoadProblem, StateLoader};
-pub(crate) use self::recent::{Cursor, Recent};
+pub(crate) use self::recent::{Cursor, PortionBounds, Recent};
 pub use self::records::RecordError;
 use self::session::{Begun, Place, Sessions};
 pub use self::snapshot::{SnapshotHead, SnapshotRuns};

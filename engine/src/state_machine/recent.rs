@@ -52,6 +52,17 @@ pub(crate) struct Portion {
     pub(crate) passed_bytes: usize,
 }
 
+/// How much is read at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PortionBounds {
+    /// Changes, at least one.
+    pub(crate) changes_max: usize,
+    /// Bytes of changes, one change excepted.
+    pub(crate) bytes_max: usize,
+    /// Bytes to pass, whether they are read or not, at least one; one change more may be.
+    pub(crate) passed_bytes_max: usize,
+}
+
 impl Recent {
     /// Nothing yet: the first entry is `next`.
     pub(super) fn new(bytes_max: usize, next: Index) -> Self {
@@ -88,12 +99,6 @@ impl Recent {
         items::push(&mut self.current.bytes, item);
     }
 
-    /// The place behind everything.
-    #[cfg(test)]
-    fn end(&self) -> Cursor {
-        Cursor { generation: self.number, offset: self.current.bytes.len() }
-    }
-
     /// The place of the first change of entry `index` or a later one; `None`: it is forgotten.
     pub(crate) fn seek(&self, index: Index) -> Option<Cursor> {
         if index < self.first_index() {
@@ -113,13 +118,18 @@ impl Recent {
         Some(Cursor { generation, offset })
     }
 
-    /// Appends changes of keys with this prefix from `cursor` on, until `out` has `changes_max` of them or `bytes_max`
-    /// bytes, or nothing follows; `None`: what follows is forgotten.
+    /// Whether nothing follows.
+    pub(crate) fn is_end(&self, cursor: Cursor) -> bool {
+        cursor.generation == self.number && cursor.offset == self.current.bytes.len()
+    }
+
+    /// Appends changes of keys with this prefix from `cursor` on, until a bound is reached or nothing follows; `None`: what
+    /// follows is forgotten.
     pub(crate) fn read(
         &self,
         mut cursor: Cursor,
         prefix: &[u8],
-        (changes_max, bytes_max): (usize, usize),
+        bounds: &PortionBounds,
         out: &mut Vec<u8>,
     ) -> Option<Portion> {
         let (mut passed_bytes, mut count) = (0, 0);
@@ -133,13 +143,15 @@ impl Recent {
             let mut all = items::items(rest);
             let mut offset = 0;
             while let Some(Ok(item)) = all.next() {
-                if item.key.starts_with(prefix) {
-                    let item_bytes = all.offset() - offset;
-                    if count == changes_max || (count > 0 && out.len() + item_bytes > bytes_max) {
-                        cursor.offset += offset;
-                        let next = Some(index_of_version(item.version));
-                        return Some(Portion { cursor, next, passed_bytes: passed_bytes + offset });
-                    }
+                let item_bytes = all.offset() - offset;
+                let matches = item.key.starts_with(prefix);
+                let is_full = count == bounds.changes_max || (count > 0 && out.len() + item_bytes > bounds.bytes_max);
+                if matches && is_full || passed_bytes + offset >= bounds.passed_bytes_max {
+                    cursor.offset += offset;
+                    let next = Some(index_of_version(item.version));
+                    return Some(Portion { cursor, next, passed_bytes: passed_bytes + offset });
+                }
+                if matches {
                     out.extend_from_slice(&rest[offset..all.offset()]);
                     count += 1;
                 }
@@ -178,9 +190,10 @@ mod tests {
         fn whoever_keeps_up_hears_everything_once_and_in_order(
             entries in prop::collection::vec(prop::collection::vec((0..3_u8, 0..30_usize), 0..4), 1..60),
             bytes_max in 1..2_000_usize, start in 0..20_usize, prefix in prop::option::of(0..3_u8),
-            portion in (1..5_usize, 1..200_usize), slow in any::<bool>(),
+            portion in (1..5_usize, 1..200_usize, 1..400_usize), slow in any::<bool>(),
         ) {
             let mut recent = Recent::new(bytes_max, 1);
+            let bounds = PortionBounds { changes_max: portion.0, bytes_max: portion.1, passed_bytes_max: portion.2 };
             let prefix: Vec<u8> = prefix.into_iter().collect();
             let (mut expected, mut heard, mut cursor, mut from) = (Vec::new(), Vec::new(), None, 0);
             for (index, changes) in (1..).zip(&entries) {
@@ -198,7 +211,7 @@ mod tests {
                     from = recent.first_index();
                     cursor = recent.seek(from);
                     prop_assert!(cursor.is_some() && (from == 1 || recent.seek(from - 1).is_none()));
-                    prop_assert_eq!(recent.read(recent.seek(index + 1).unwrap(), &[], (1, 1), &mut Vec::new()).unwrap().cursor, recent.end());
+                    prop_assert!(recent.is_end(recent.seek(index + 1).unwrap()));
                 }
                 let Some(at) = cursor else { continue };
                 if slow && index % 7 != 0 {
@@ -207,13 +220,15 @@ mod tests {
                 let mut at = at;
                 loop {
                     let mut out = Vec::new();
-                    let Some(read) = recent.read(at, &prefix, portion, &mut out) else {
+                    let Some(read) = recent.read(at, &prefix, &bounds, &mut out) else {
                         prop_assert!(slow, "it is forgotten only by who falls behind");
                         return Ok(());
                     };
                     let told = versions(&out);
                     prop_assert!(told.len() <= portion.0 && (told.len() <= 1 || out.len() <= portion.1));
-                    prop_assert_eq!(read.next.is_none(), read.cursor == recent.end());
+                    let item_bytes_max = items::ITEM_HEADER_BYTES + 31;
+                    prop_assert!(read.passed_bytes < portion.2 + item_bytes_max && read.passed_bytes >= out.len());
+                    prop_assert_eq!(read.next.is_none(), recent.is_end(read.cursor));
                     heard.extend(told);
                     at = read.cursor;
                     if read.next.is_none() {
@@ -236,7 +251,8 @@ mod tests {
             recent.begin(index);
             recent.note(&ItemRef { key: b"key", value: Some(&[1; 40]), version: version_at(index, 0) });
         }
-        assert_eq!(recent.read(cursor, b"", (9, 999), &mut Vec::new()), None);
+        let bounds = PortionBounds { changes_max: 9, bytes_max: 999, passed_bytes_max: 999 };
+        assert_eq!(recent.read(cursor, b"", &bounds, &mut Vec::new()), None);
         assert!(recent.first_index() > 10);
         assert_eq!(recent.seek(recent.first_index() - 1), None);
     }

@@ -161,7 +161,8 @@ fn what_changed_is_kept_for_those_who_watch_and_nothing_else() {
     }
     let recent = machine.recent().unwrap();
     let mut bytes = Vec::new();
-    recent.read(recent.seek(1).unwrap(), b"", (100, 1 << 20), &mut bytes).unwrap();
+    let bounds = PortionBounds { changes_max: 100, bytes_max: 1 << 20, passed_bytes_max: 1 << 20 };
+    recent.read(recent.seek(1).unwrap(), b"", &bounds, &mut bytes).unwrap();
     let text = |item: &ItemRef<'_>| {
         let (key, value) =
             (item.key.escape_ascii(), item.value.map_or(String::from("-"), |value| value.escape_ascii().to_string()));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ringraft_gateway::grpc::proto::admin::admin_service_client::AdminServiceClient;
 use ringraft_gateway::grpc::proto::admin::{
-    AddNodeRequest, GetClusterStatusRequest, GetNodeInfoRequest, JoinRequest, RemoveNodeRequest, Role,
+    AddNodeRequest, GetClusterStatusRequest, GetNodeInfoRequest, JoinRequest, RemoveNodeRequest, ReplicaStatus, Role,
     TakeSnapshotRequest, TransferLeadershipRequest,
 };
 use ringraft_gateway::grpc::proto::kv::compare_and_set_request::Expected;
@@ -30,16 +30,32 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }
 
-/// A cluster whose nodes all know the leaders, and their gateways the cluster.
+/// A cluster whose nodes all know the leaders, what is committed, and each other, and their gateways the cluster.
 fn start(groups: u32) -> TestCluster {
     let cluster = TestCluster::start(&Shape { groups, http: Http::Free, ..shape(3) });
     for id in 1..=3 {
-        let knows_leaders = || {
-            let info = block_on(async { admin(&cluster, id).get_node_info(GetNodeInfoRequest {}).await }).ok()?;
-            let replicas = info.into_inner().replicas;
-            (!replicas.is_empty() && replicas.iter().all(|replica| replica.leader_id > 0)).then_some(())
+        let knows_all = || {
+            let (info, status) = block_on(async {
+                let mut node = admin(&cluster, id);
+                let info = node.get_node_info(GetNodeInfoRequest {}).await?;
+                Ok::<_, Status>((
+                    info.into_inner(),
+                    node.get_cluster_status(GetClusterStatusRequest {}).await?.into_inner(),
+                ))
+            })
+            .ok()?;
+            let knows = |replica: &ReplicaStatus| replica.leader_id > 0 && replica.commit_index > 0;
+            let knows_groups = !info.replicas.is_empty() && info.replicas.iter().all(knows);
+            let knows_nodes = status.nodes.iter().all(|node| node.live && !node.http_address.is_empty());
+            let knows_roles = status.groups.iter().all(|group| {
+                let leads = |replica: &ReplicaStatus| {
+                    replica.node == group.leader_id && replica.role == i32::from(Role::Leader)
+                };
+                group.replicas.iter().any(leads)
+            });
+            (knows_groups && knows_nodes && knows_roles).then_some(())
         };
-        eventually(START_PATIENCE, knows_leaders).expect("a node that knows the leaders");
+        eventually(START_PATIENCE, knows_all).expect("a node that knows the cluster");
     }
     cluster
 }

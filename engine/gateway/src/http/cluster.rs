@@ -76,7 +76,8 @@ pub(super) async fn status_of(state: &State) -> Result<Map<String, Value>, Failu
     let first = view.replicas.get(&FIRST_GROUP);
     let leader = view.leader(FIRST_GROUP);
     let progress = progress(state, &view, &topology).await;
-    let elected = state.elected_at(FIRST_GROUP).map(time::rfc3339);
+    let since = first.and_then(|replica| replica.leader_since_us);
+    let elected = since.and_then(|since| state.time_of(since)).map(time::rfc3339);
     let groups: Vec<_> = (0..view.groups).filter_map(|group| group_row(&view, group)).collect();
     let status = json!({
         "id": view.node,

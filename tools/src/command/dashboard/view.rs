@@ -1,7 +1,8 @@
 //! The dashboard's frame: a line about the cluster, a table of nodes, a table of groups, the keys.
 //!
 //! Off the data path.
-//! Invariant: what does not fit is scrolled or cut, never wrapped into another cell.
+//! Invariant: rows that do not fit are scrolled, columns that do not fit are left out, the least needed first; no cell is
+//! wrapped into another one.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
@@ -39,9 +40,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, choice: Choice) {
     ])
     .areas(frame.area());
     frame.render_widget(Paragraph::new(title_line(model)).style(Style::new().add_modifier(Modifier::BOLD)), title);
-    frame.render_widget(node_table(&model.nodes), nodes);
+    frame.render_widget(node_table(&model.nodes, nodes.width), nodes);
     let mut state = TableState::new().with_selected((!model.groups.is_empty()).then_some(choice.group));
-    frame.render_stateful_widget(group_table(&model.groups), groups, &mut state);
+    frame.render_stateful_widget(group_table(&model.groups, groups.width), groups, &mut state);
     let paused = if choice.paused { "  paused" } else { "" };
     frame.render_widget(Paragraph::new(format!("q ends  up, down: groups  space: pause{paused}")), keys);
 }
@@ -65,72 +66,80 @@ fn title_line(model: &Model) -> Line<'static> {
     Line::styled(text, if bad { Style::new().fg(Color::Red) } else { Style::new() })
 }
 
-fn node_table(nodes: &[NodeRow]) -> Table<'static> {
-    let header = [
-        "node",
-        "shards",
-        "replicas",
-        "leads",
-        "clients",
-        "waiting",
-        "writes/s",
-        "reads/s",
-        "flushes/s",
-        "to disk",
-        "flush, max",
-        "commit, max",
-        "disk",
-    ];
-    let rows = nodes.iter().map(|node| {
-        let cells = [
-            node.node.to_string(),
-            node.shards.to_string(),
-            node.replicas.to_string(),
-            node.leads.to_string(),
-            node.clients.to_string(),
-            node.waiting.to_string(),
-            rate(node.writes),
-            rate(node.reads),
-            rate(node.flushes),
-            bytes(node.bytes),
-            latency(node.flush),
-            latency(node.commit),
-            node.disk.to_owned(),
-        ];
-        Row::new(cells).style(if node.disk == "ok" { Style::new() } else { Style::new().fg(Color::Red) })
-    });
-    let widths = [5, 6, 8, 5, 7, 7, 8, 8, 9, 11, 15, 15, 8].map(Constraint::Length);
-    table(rows.collect(), &header, &widths, "Nodes")
-}
-
-fn group_table(groups: &[GroupRow]) -> Table<'static> {
-    let header = ["group", "leader", "term", "committed", "applied", "keys", "roles", "behind its leader", "change"];
-    let rows = groups.iter().map(|group| {
-        let cells = [
-            group.group.to_string(),
-            group.leader.map_or_else(|| "none".to_owned(), |(node, _)| node.to_string()),
-            group.leader.map_or_else(|| "-".to_owned(), |(_, term)| term.to_string()),
-            group.committed.to_string(),
-            group.applied.to_string(),
-            group.keys.to_string(),
-            pairs(group.roles.iter()),
-            pairs(group.lags.iter()),
-            group.change.clone(),
-        ];
-        Row::new(cells).style(if group.leader.is_some() { Style::new() } else { Style::new().fg(Color::Red) })
-    });
-    let widths = [6, 7, 6, 12, 12, 10, 18, 22, 12].map(Constraint::Length);
-    table(rows.collect(), &header, &widths, "Groups").row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
-}
-
-fn table(
-    rows: Vec<Row<'static>>,
-    header: &[&'static str],
-    widths: &[Constraint],
+/// A column of a table.
+struct Column<R> {
     title: &'static str,
-) -> Table<'static> {
-    let header = Row::new(header.to_vec()).style(Style::new().add_modifier(Modifier::UNDERLINED));
-    Table::new(rows, widths.to_vec()).header(header).block(Block::new().borders(Borders::ALL).title(title))
+    width: u16,
+    /// Of the columns that do not fit those with the lowest rank go first.
+    rank: u8,
+    cell: fn(&R) -> String,
+}
+
+const fn column<R>(title: &'static str, width: u16, rank: u8, cell: fn(&R) -> String) -> Column<R> {
+    Column { title, width, rank, cell }
+}
+
+const NODE_COLUMNS: [Column<NodeRow>; 13] = [
+    column("node", 5, 99, |node| node.node.to_string()),
+    column("shards", 6, 1, |node| node.shards.to_string()),
+    column("replicas", 8, 2, |node| node.replicas.to_string()),
+    column("leads", 5, 8, |node| node.leads.to_string()),
+    column("clients", 7, 4, |node| node.clients.to_string()),
+    column("waiting", 7, 6, |node| node.waiting.to_string()),
+    column("writes/s", 8, 10, |node| rate(node.writes)),
+    column("reads/s", 8, 9, |node| rate(node.reads)),
+    column("flushes/s", 9, 5, |node| rate(node.flushes)),
+    column("to disk", 11, 3, |node| bytes(node.bytes)),
+    column("flush, max", 15, 7, |node| latency(node.flush)),
+    column("commit, max", 15, 11, |node| latency(node.commit)),
+    column("disk", 8, 12, |node| node.disk.to_owned()),
+];
+
+const GROUP_COLUMNS: [Column<GroupRow>; 9] = [
+    column("group", 6, 99, |group| group.group.to_string()),
+    column("leader", 7, 9, |group| group.leader.map_or_else(|| "none".to_owned(), |(node, _)| node.to_string())),
+    column("term", 6, 5, |group| group.leader.map_or_else(|| "-".to_owned(), |(_, term)| term.to_string())),
+    column("committed", 12, 7, |group| group.committed.to_string()),
+    column("applied", 12, 4, |group| group.applied.to_string()),
+    column("keys", 10, 3, |group| group.keys.to_string()),
+    column("roles", 18, 6, |group| pairs(group.roles.iter())),
+    column("behind its leader", 22, 8, |group| pairs(group.lags.iter())),
+    column("change", 12, 2, |group| group.change.clone()),
+];
+
+/// The columns that fit into so many characters, with a border on either side.
+fn fitting<R>(columns: &[Column<R>], width: u16) -> Vec<&Column<R>> {
+    let mut shown: Vec<_> = columns.iter().collect();
+    while shown.iter().map(|column| column.width + 1).sum::<u16>() + 1 > width && shown.len() > 1 {
+        let lowest = shown.iter().map(|column| column.rank).min();
+        shown.retain(|column| Some(column.rank) != lowest);
+    }
+    shown
+}
+
+fn node_table(nodes: &[NodeRow], width: u16) -> Table<'static> {
+    let is_good = |node: &NodeRow| node.disk == "ok";
+    table(nodes, &fitting(&NODE_COLUMNS, width), is_good, "Nodes")
+}
+
+fn group_table(groups: &[GroupRow], width: u16) -> Table<'static> {
+    let is_good = |group: &GroupRow| group.leader.is_some();
+    let table = table(groups, &fitting(&GROUP_COLUMNS, width), is_good, "Groups");
+    table.row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
+}
+
+fn table<R>(all: &[R], columns: &[&Column<R>], is_good: fn(&R) -> bool, title: &'static str) -> Table<'static> {
+    let header = columns.iter().map(|column| column.title);
+    let header = Row::new(header.collect::<Vec<_>>()).style(Style::new().add_modifier(Modifier::UNDERLINED));
+    let rows = all.iter().map(|row| {
+        let cells = columns.iter().map(|column| (column.cell)(row));
+        let style = if is_good(row) { Style::new() } else { Style::new().fg(Color::Red) };
+        Row::new(cells.collect::<Vec<_>>()).style(style)
+    });
+    let widths = columns.iter().map(|column| Constraint::Length(column.width));
+    Table::new(rows.collect::<Vec<_>>(), widths.collect::<Vec<_>>())
+        .header(header)
+        .block(Block::new().borders(Borders::ALL).title(title))
 }
 
 /// `1:L 2:F`.
@@ -184,6 +193,29 @@ mod tests {
             assert!(lines.iter().any(|line| line == row), "{row} is not in\n{text}");
         }
         assert_eq!(lines.len(), usize::from(height(&model)));
+    }
+
+    #[test]
+    fn a_narrow_terminal_leaves_columns_out_and_cuts_none() {
+        let model = Model::new(Some(&sample(10, 1_000)), &sample(12, 4_000));
+        let shown = |width| {
+            let mut terminal = Terminal::new(TestBackend::new(width, 16)).unwrap();
+            terminal.draw(|frame| draw(frame, &model, Choice::default())).unwrap();
+            terminal.backend().to_string()
+        };
+        let all = shown(WIDTH);
+        for column in
+            NODE_COLUMNS.iter().map(|column| column.title).chain(GROUP_COLUMNS.iter().map(|column| column.title))
+        {
+            assert!(all.contains(column), "{column} is not in\n{all}");
+        }
+        let narrow = shown(80);
+        for whole in ["0.40, 12 ms", "1.50, 9.00 ms", "stalled", "1500", "2:0 3:12", "commit, max", "behind its leader"]
+        {
+            assert!(narrow.contains(whole), "{whole} is not in\n{narrow}");
+        }
+        assert!(!narrow.contains("shards") && !narrow.contains("change"), "{narrow}");
+        assert!(shown(3).contains('│'), "no width is too small");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use ringraft_tools::local_cluster::Shape;
 use ringraft_tools::status::{self, ClusterStatus};
 
 use crate::client::Session;
-use crate::harness::{TestCluster, shape};
+use crate::harness::{TestCluster, eventually, shape};
 
 const GROUPS: u32 = 16;
 const MISSED: u64 = 100_000;
@@ -33,7 +33,8 @@ fn a_follower_that_missed_100_000_entries_catches_up() {
             scope.spawn(move || fill(group, rest, start));
         }
     });
-    let after = last_indexes(&status::cluster(&rest));
+    let all_answer = || Some(status::cluster(&rest)).filter(|status| status.replicas(0).count() == rest.len());
+    let after = last_indexes(&eventually(WRITE_PATIENCE, all_answer).expect("nodes that answer"));
     println!("{} entries written in {:?}", after - before, start.elapsed());
     assert!(after - before >= MISSED, "only {} entries were written in {:?}", after - before, start.elapsed());
     cluster.start_node(down).expect("it starts again");

@@ -207,6 +207,7 @@ fn a_full_disk_refuses_writes_and_resumes_when_there_is_space() {
     cluster.wait_until_serving(START_PATIENCE).expect("it serves");
     let address = cluster.file().endpoints()[0].clone();
     let (mut connection, _) = Connection::open(&address).expect("a connection");
+    connection.set_patience(PATIENCE).expect("a socket");
     let (written, refusal) = write_until_refused(&mut connection, &cluster);
     println!("{written} values of {VALUE_BYTES} bytes, then: {refusal}");
     assert!(written > 100 && refusal.contains("full"), "{written} values, then {refusal}");

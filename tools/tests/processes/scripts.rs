@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{binary, exclusive, folder};
+use crate::harness::{START_PATIENCE, binary, eventually, exclusive, folder, text};
 
 /// The smallest log files.
 const SMALL: [&str; 3] = ["--", "--segment-bytes=32MiB", "--segment-pool=1"];
@@ -46,13 +46,25 @@ fn the_demo_shows_it_all() {
     assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0, "it leaves nothing behind");
 }
 
+/// Stops the cluster whatever the test does.
+struct Stopped<'a>(&'a Path);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        run(self.0, "run_cluster.sh", &["stop"]);
+    }
+}
+
 #[test]
 fn a_cluster_by_script_from_start_to_stop() {
     let _one = exclusive();
     let folder = folder();
     let start = [&["start"][..], &SMALL].concat();
+    let _stopped = Stopped(folder.path());
     assert!(expect(0, folder.path(), "run_cluster.sh", &start).contains("serving: 1 group(s)"));
-    assert!(expect(0, folder.path(), "run_cluster.sh", &["status"]).contains("leader"));
+    let status = || Some(run(folder.path(), "run_cluster.sh", &["status"])).filter(|output| output.status.success());
+    let status = eventually(START_PATIENCE, status).expect("nodes that answer");
+    assert!(text(&status).contains("leader"));
     assert!(expect(0, folder.path(), "run_cluster.sh", &["leader"]).contains("group 0  node"));
     assert!(expect(0, folder.path(), "run_cluster.sh", &["stop"]).contains("stopped 3 node(s)"));
     expect(2, folder.path(), "run_cluster.sh", &["restart"]);

@@ -11,7 +11,7 @@ use ringraft_tools::probe::Connection;
 use rustix::process::Signal;
 
 use crate::client::Session;
-use crate::harness::{TestCluster, shape};
+use crate::harness::{START_PATIENCE, TestCluster, eventually, shape};
 
 const KEY: &str = "watched";
 const READERS: usize = 20;
@@ -40,7 +40,8 @@ fn a_leader_that_slept_through_an_election_serves_no_stale_read() {
         }
         let told = answers.iter().flatten().count();
         println!("round {round}: {told} of {READERS} readers were answered: {:?}", answers.first());
-        let mut after = Connection::open(&address).expect("the woken node takes connections").0;
+        let after = eventually(START_PATIENCE, || Connection::open(&address).ok());
+        let mut after = after.expect("the woken node takes connections").0;
         ask(&mut after);
         if let Some(outcome) = answer(&mut after) {
             assert_not_stale(&outcome, &new_value);

@@ -21,8 +21,6 @@ use crate::harness::{TestCluster, eventually, shape};
 const PATIENCE: Duration = Duration::from_secs(20);
 const BLOCK: usize = 4096;
 const KEYS: usize = 40;
-/// Longer than the idle tick after which a log is marked.
-const REST: Duration = Duration::from_millis(300);
 /// What a restart can have written to a segment is in here.
 const KEPT_BYTES: u64 = 2 << 20;
 
@@ -294,7 +292,9 @@ fn damaged_disks_are_recovered_or_refused() {
     let mut cluster = TestCluster::start(&shape(3));
     write_keys(&cluster);
     cluster.wait_for_equal_replicas(PATIENCE);
-    std::thread::sleep(REST);
+    // An idle log is marked at its end, after a while.
+    let is_marked = |id| (!batches(&segment(&cluster.data_directory(id), 0)).1.is_empty()).then_some(());
+    eventually(PATIENCE, || (1..=3).try_for_each(is_marked)).expect("marks");
     (1..=3).for_each(|id| cluster.kill(id).expect("it is killed"));
     let snapshots: Vec<Snapshot> = (1..=3).map(|id| Snapshot::of(&cluster.data_directory(id))).collect();
     let (content, marks) = batches(&segment(&cluster.data_directory(2), 0));

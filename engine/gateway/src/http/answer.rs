@@ -53,16 +53,20 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response<Body> {
         // Without a place to go to there is nothing to redirect to.
         let status = if self.code == Code::NotLeader { StatusCode::SERVICE_UNAVAILABLE } else { self.code.status() };
-        let mut response = json_with(status, &self.body());
+        self.mark(json_with(status, &self.body()))
+    }
+}
+
+impl Failure {
+    /// Puts into the head of a response when to ask again.
+    pub(super) fn mark(&self, mut response: Response<Body>) -> Response<Body> {
         if let Some(after) = self.retry_after {
             let seconds = after.max(Duration::from_secs(1)).as_secs();
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
-}
 
-impl Failure {
     /// What the body of its answer says.
     pub(super) fn body(&self) -> Value {
         let mut body = Map::new();

@@ -110,8 +110,12 @@ async fn batch_or_fail(state: &State, request: Request<Body>) -> Answer {
         failures.extend(told.as_ref().err().cloned());
         fill(&mut results, &operations, &places, &told);
     }
-    let status = status_of(&failures, results.iter().all(|result| result.get("error").is_some()));
-    Ok(json_with(status, &json!({ "results": results })))
+    let none_done = results.iter().all(|result| result.get("error").is_some());
+    let body = json!({ "results": results });
+    Ok(match telling(&failures).filter(|_| none_done) {
+        Some(failure) => failure.mark(json_with(failure.code.status(), &body)),
+        None => json_with(status_of(&failures, none_done), &body),
+    })
 }
 
 type Told = Result<(Stand, Vec<OperationResult>), Failure>;
@@ -156,18 +160,33 @@ fn insert_result(body: &mut Map<String, Value>, result: Option<&OperationResult>
     }
 }
 
-/// All done: 200; none: what the first of them says; else each says it for itself.
+/// What is said of a batch of which nothing is known to be done. A part that may have been done speaks for all: nobody may
+/// take the batch for one that can be sent again. Then what makes sending it again useless, then what takes longest to pass.
+fn telling(failures: &[Failure]) -> Option<&Failure> {
+    let rank = |failure: &&Failure| match failure.code {
+        Code::OutcomeUnknown => 0,
+        Code::Internal => 1,
+        Code::TooLarge => 2,
+        code if !code.is_retryable() => 3,
+        Code::Overloaded => 5,
+        _ => 4,
+    };
+    failures.iter().min_by_key(|failure| (rank(failure), failure.code.name()))
+}
+
+/// All done: 200; else each result says it for itself.
 fn status_of(failures: &[Failure], none_done: bool) -> StatusCode {
-    match failures.first() {
-        None if none_done => StatusCode::INTERNAL_SERVER_ERROR,
-        None => StatusCode::OK,
-        Some(first) if none_done => first.code.status(),
-        Some(_) => StatusCode::MULTI_STATUS,
+    match failures {
+        [] if none_done => StatusCode::INTERNAL_SERVER_ERROR,
+        [] => StatusCode::OK,
+        [..] => StatusCode::MULTI_STATUS,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header::RETRY_AFTER;
+
     use super::*;
 
     fn operations(text: &str) -> Result<Vec<Operation>, Failure> {
@@ -201,7 +220,36 @@ mod tests {
     fn the_status_says_how_much_was_done() {
         let failures = [Failure::new(Code::OutcomeUnknown, "lost")];
         assert_eq!(status_of(&[], false), StatusCode::OK);
-        assert_eq!(status_of(&failures, true), StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!(status_of(&[], true), StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(status_of(&failures, false), StatusCode::MULTI_STATUS);
+        assert_eq!(telling(&[]), None);
+    }
+
+    #[test]
+    fn of_several_failures_the_same_one_tells_whichever_came_first() {
+        let told = |codes: &[Code]| {
+            let failures: Vec<_> = codes.iter().map(|code| Failure::new(*code, "why")).collect();
+            telling(&failures).map(|failure| failure.code)
+        };
+        for (codes, expected) in [
+            ([Code::Overloaded, Code::OutcomeUnknown, Code::Unavailable], Code::OutcomeUnknown),
+            ([Code::TooLarge, Code::BadRequest, Code::OutcomeUnknown], Code::OutcomeUnknown),
+            ([Code::Overloaded, Code::TooLarge, Code::Unavailable], Code::TooLarge),
+            ([Code::Overloaded, Code::BadRequest, Code::Unavailable], Code::BadRequest),
+            ([Code::Overloaded, Code::Unavailable, Code::Overloaded], Code::Unavailable),
+        ] {
+            let [a, b, c] = codes;
+            for turned in [[a, b, c], [b, c, a], [c, a, b], [c, b, a]] {
+                assert_eq!(told(&turned), Some(expected), "{turned:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_be_sent_again_later_says_when() {
+        for (code, told) in [(Code::Unavailable, true), (Code::Overloaded, true), (Code::OutcomeUnknown, false)] {
+            let response = Failure::new(code, "why").mark(json_with(code.status(), &Value::Null));
+            assert_eq!(response.headers().contains_key(RETRY_AFTER), told, "{code:?}");
+        }
     }
 }

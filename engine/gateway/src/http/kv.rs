@@ -84,6 +84,10 @@ fn wish(
             if body.value.is_some() || body.value_base64.is_some() {
                 return Err(Failure::bad_request("a delete takes no value"));
             }
+            if body.expected.is_some() || body.expected_base64.is_some() {
+                let message = "a delete takes no \"expected\": name the version it must have with If-Match";
+                return Err(Failure::bad_request(message));
+            }
             removal(key, condition, true)
         }
         (_, Some(key)) if key != path_key => {
@@ -318,6 +322,9 @@ mod tests {
             ("a", &Method::PUT, r#"{"key":"b","value":"v"}"#),
             ("del", &Method::PUT, r#"{"key":"k"}"#),
             ("del", &Method::POST, r#"{"key":"k","value":"v"}"#),
+            ("del", &Method::POST, r#"{"key":"k","expected":"v"}"#),
+            ("del", &Method::POST, r#"{"key":"k","expected":null}"#),
+            ("del", &Method::POST, r#"{"key":"k","expectedBase64":"AA=="}"#),
             ("del", &Method::POST, "{}"),
             ("put", &Method::PUT, r#"{"key":"k"}"#),
         ] {

@@ -55,7 +55,7 @@ pub enum FrameKind {
     Digest = 8,
     /// A client asks for the state of a shard.
     Status = 9,
-    /// The answer: JSON text as the tail.
+    /// The answer: JSON text as the head.
     StatusReply = 10,
     /// The sender is about to close on purpose.
     Goodbye = 11,

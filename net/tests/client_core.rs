@@ -497,6 +497,96 @@ fn a_replica_that_cannot_tell_how_old_it_is_sends_nobody_away_but_to_the_leader(
 }
 
 #[test]
+fn a_stale_read_that_a_replica_cannot_answer_holds_nobody_up() {
+    let mut world = World::new(1, 1, options());
+    world.get(0, "a");
+    world.settle();
+    (1..=4).for_each(|tag| read(&mut world, tag, Consistency::Stale, 0));
+    let refusals = [
+        Outcome::Unavailable { message: String::from("no") },
+        Outcome::NotLeader { group: 0, leader: None },
+        Outcome::NotLeader { group: 0, leader: Some(3) },
+        Outcome::OutcomeUnknown,
+    ];
+    for (tag, refusal) in (10..).step_by(10).zip(refusals.iter().cycle().take(12)) {
+        for times in 1..=3 {
+            world.cluster.script = (0..times).map(|_| Verdict::Answer(refusal.clone())).collect();
+            read(&mut world, tag + times, Consistency::Stale, 0);
+            assert!(world.results()[&(tag + times)].is_ok(), "another replica, or the leader, without a pause");
+            assert_eq!(world.core.leader(0), Some(1));
+        }
+        world.put(tag, "a");
+        world.settle();
+        assert!(world.results()[&tag].is_ok(), "nothing is paused");
+    }
+    world.cluster.received.clear();
+    world.cluster.script = (0..1_000).map(|_| Verdict::Answer(refusals[0].clone())).collect();
+    read(&mut world, 999, Consistency::Stale, 0);
+    assert!(world.cluster.received.len() < 10, "not in a tight loop: {}", world.cluster.received.len());
+}
+
+#[test]
+fn a_read_that_waits_for_the_leader_keeps_none_from_the_replicas() {
+    let mut world = World::new(1, 1, Options { endpoints: vec![address(3, 0)], ..options() });
+    world.silent.insert(1);
+    world.get(1, "a");
+    world.settle();
+    assert!(world.ended.is_empty(), "the leader says nothing");
+    read(&mut world, 2, Consistency::Stale, 0);
+    assert!(world.results()[&2].is_ok());
+    assert_eq!(world.ended.len(), 1);
+}
+
+#[test]
+fn an_answer_of_another_kind_ends_the_connection_and_nothing_else() {
+    let mut world = World::new(1, 1, options());
+    world.get(0, "a");
+    world.settle();
+    world.cluster.confused = true;
+    world.get(1, "a");
+    world.settle();
+    assert!(world.core.problem().unwrap().contains("with a StatusReply"), "{:?}", world.core.problem());
+    world.cluster.confused = false;
+    world.run(1_000_000, 2);
+    assert_eq!(*world.results()[&1], Ok(vec![OperationResult::Value(None)]));
+    world.cluster.confused = true;
+    world.core.submit_status(2, 1, 0, world.now_us).unwrap();
+    world.settle();
+    assert!(world.core.problem().unwrap().contains("with a Reply"), "{:?}", world.core.problem());
+    world.cluster.confused = false;
+    world.run(1_000_000, 3);
+    assert_eq!((world.statuses.len(), world.core.in_flight()), (1, 0));
+}
+
+#[test]
+fn the_status_of_a_node_that_is_down_keeps_none_from_the_others() {
+    let mut world = World::new(1, 1, Options { endpoints: vec![address(3, 0)], ..options() });
+    world.get(0, "a");
+    world.settle();
+    world.down.insert(1);
+    world.cut(1);
+    world.core.submit_status(1, 1, 0, world.now_us).unwrap();
+    world.core.submit_status(2, 2, 0, world.now_us).unwrap();
+    world.settle();
+    assert_eq!(world.statuses, ["{\"node\":2,\"shard\":0}"]);
+    assert_eq!(world.core.in_flight(), 1, "it may come back");
+}
+
+#[test]
+fn the_longest_wish_to_be_left_alone_counts() {
+    let mut world = World::new(1, 1, options());
+    world.get(0, "a");
+    world.settle();
+    let overloaded = |retry_after_us| Verdict::Answer(Outcome::Overloaded { retry_after_us });
+    world.cluster.script = [overloaded(1_000), overloaded(50_000), overloaded(1_000)].into();
+    let start_us = world.now_us;
+    (1..=3).for_each(|tag| world.get(tag, "a"));
+    world.run(1_000_000, 4);
+    assert!(world.now_us - start_us >= 50_000, "{}", world.now_us - start_us);
+    assert!(world.results().values().all(|result| result.is_ok()));
+}
+
+#[test]
 fn status_of_any_shard() {
     let mut world = World::new(4, 2, options());
     world.core.submit_status(1, 3, 1, world.now_us).unwrap();

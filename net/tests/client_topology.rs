@@ -77,6 +77,41 @@ fn the_welcome_of_a_reconnection_is_enough() {
 }
 
 #[test]
+fn a_node_that_is_reached_where_it_was_and_told_to_be_elsewhere() {
+    for connections in 1..=2 {
+        let mut world = connected(Options { connections, ..options() });
+        world.cluster.topology.epoch += 1;
+        // To this world the last number of an address is the node.
+        world.cluster.topology.nodes[0].addresses[0] = String::from("10.0.9.1:7000");
+        world.cut(1);
+        world.put(1, "a");
+        world.run(1_000_000, 6);
+        assert_eq!(*world.results()[&1], put_done(false));
+        assert_eq!(world.core.epoch(), 2);
+        world.cut(1);
+        world.put(2, "a");
+        world.run(1_000_000, 7);
+        assert_eq!(*world.results()[&2], put_done(true));
+    }
+}
+
+#[test]
+fn a_caller_that_only_listens_hears_of_nodes_by_looking() {
+    let mut world = World::new(1, 1, options());
+    world.get(0, "a");
+    world.settle();
+    world.change_nodes(&[2, 3, 4]);
+    let connects = world.core.statistics().connects;
+    world.core.look(10_000_000, world.now_us);
+    world.run(1_000_000, usize::MAX);
+    assert_eq!((world.core.epoch(), world.core.statistics().connects), (1, connects), "a node told it just now");
+    world.now_us += 10_000_000;
+    world.core.look(10_000_000, world.now_us);
+    world.run(1_000_000, usize::MAX);
+    assert_eq!((world.core.epoch(), world.core.nodes()), (2, &[2, 3, 4][..]));
+}
+
+#[test]
 fn connections_to_nodes_that_left_are_closed() {
     let mut world = connected(options());
     // They left and have not noticed.

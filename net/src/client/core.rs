@@ -121,6 +121,8 @@ pub(super) struct Bootstrap {
     pub(super) attempts: u32,
     pub(super) retry_at_us: u64,
     pub(super) wanted: bool,
+    /// When a node last showed a topology that makes sense.
+    pub(super) told_at_us: u64,
 }
 
 /// The client. See the head of this file for the duty of its driver.

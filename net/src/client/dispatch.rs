@@ -89,7 +89,8 @@ impl Core {
         let (kind, group) = (slot.kind, slot.group as usize);
         let list = match kind {
             Kind::Status => &mut self.statuses,
-            Kind::Read | Kind::StaleRead | Kind::ReplicaRead => &mut self.routing.groups[group].reads,
+            Kind::Read => &mut self.routing.groups[group].reads,
+            Kind::StaleRead | Kind::ReplicaRead => &mut self.routing.groups[group].replica_reads,
             Kind::Write => &mut self.routing.groups[group].writes,
             Kind::OpenSession => &mut self.routing.groups[group].opening,
         };
@@ -109,7 +110,8 @@ impl Core {
             }
             Place::Waiting => match kind {
                 Kind::Status => &mut self.statuses,
-                Kind::Read | Kind::StaleRead | Kind::ReplicaRead => &mut self.routing.groups[group].reads,
+                Kind::Read => &mut self.routing.groups[group].reads,
+                Kind::StaleRead | Kind::ReplicaRead => &mut self.routing.groups[group].replica_reads,
                 Kind::Write => &mut self.routing.groups[group].writes,
                 Kind::OpenSession => &mut self.routing.groups[group].opening,
             },
@@ -126,6 +128,7 @@ impl Core {
             return;
         }
         self.pump_opening(group, now_us);
+        self.pump_replica_reads(group, now_us);
         while let Some(index) = self.routing.groups[group as usize].reads.front() {
             if !self.send_waiting(index, now_us) {
                 break;
@@ -141,6 +144,16 @@ impl Core {
         }
     }
 
+    /// Whatever the first can not be sent to, nor can those behind it, once each node had its turn.
+    fn pump_replica_reads(&mut self, group: u32, now_us: u64) {
+        let mut turns = self.routing.nodes.len();
+        while turns > 0
+            && let Some(index) = self.routing.groups[group as usize].replica_reads.front()
+        {
+            turns = if self.send_waiting(index, now_us) { self.routing.nodes.len() } else { turns - 1 };
+        }
+    }
+
     fn pump_opening(&mut self, group: u32, now_us: u64) {
         let Some(index) = self.routing.groups[group as usize].opening.front() else { return };
         if self.routing.groups[group as usize].writes.is_empty() {
@@ -153,10 +166,11 @@ impl Core {
     }
 
     pub(super) fn pump_statuses(&mut self, now_us: u64) {
-        while let Some(index) = self.statuses.front() {
-            if !self.send_waiting(index, now_us) {
-                break;
-            }
+        let mut next = self.statuses.front();
+        while let Some(index) = next {
+            // Each is for a shard of its own: one that cannot be reached keeps none from the others.
+            next = self.slab.after(index);
+            self.send_waiting(index, now_us);
         }
     }
 
@@ -339,10 +353,11 @@ impl Core {
         }
     }
 
-    /// Nothing is sent to a group for a while, longer each time.
+    /// Nothing is sent to a group for a while, longer each time, and for `at_least_us` whatever pause runs already.
     pub(super) fn pause(&mut self, group: u32, at_least_us: u64, now_us: u64) {
         let state = &mut self.routing.groups[group as usize];
         if now_us < state.paused_until_us {
+            state.paused_until_us = state.paused_until_us.max(now_us + at_least_us);
             return;
         }
         let ceiling = ceiling_us(self.times.backoff_min_us, self.times.backoff_max_us, state.attempts).max(at_least_us);

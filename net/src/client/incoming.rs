@@ -63,16 +63,23 @@ impl Core {
         match parsed.kind {
             FrameKind::Reply => {
                 let Some(index) = self.sent_on(place, parsed.correlation) else { return Ok(()) };
+                if self.slab.get(index).kind == Kind::Status {
+                    return Err(String::from("a status request was answered with a Reply"));
+                }
                 let reply = wire::view_reply(parsed.head).map_err(|error| error.to_string())?;
                 self.reply(index, place, reply, now_us)
             }
             FrameKind::StatusReply => {
                 let Some(index) = self.sent_on(place, parsed.correlation) else { return Ok(()) };
+                let slot = self.slab.get(index);
+                if slot.kind != Kind::Status {
+                    return Err(String::from("a request was answered with a StatusReply"));
+                }
+                let (tag, abandoned) = (slot.tag, matches!(slot.place, Place::Abandoned { .. }));
                 let json = std::str::from_utf8(parsed.head).map_err(|_| "status is not UTF-8")?.to_owned();
                 self.unlist(index);
-                let slot = self.slab.get(index);
-                if slot.kind == Kind::Status && !matches!(slot.place, Place::Abandoned { .. }) {
-                    self.completions.status(slot.tag, json);
+                if !abandoned {
+                    self.completions.status(tag, json);
                 }
                 self.release(index);
                 Ok(())
@@ -176,6 +183,17 @@ impl Core {
             Outcome::NotLeader { .. } | Outcome::Unavailable { .. } if kind == Kind::ReplicaRead => {
                 // That replica cannot tell how old it is: the leader can.
                 self.slab.get_mut(index).kind = Kind::Read;
+                self.again(index);
+            }
+            Outcome::NotLeader { .. } | Outcome::Unavailable { .. } | Outcome::OutcomeUnknown
+                if kind == Kind::StaleRead =>
+            {
+                // That replica has nothing to tell, which says nothing of the leader: another one, and at last the leader.
+                let slot = self.slab.get_mut(index);
+                slot.refusals += 1;
+                if slot.refusals as usize >= self.routing.nodes.len() {
+                    slot.kind = Kind::Read;
+                }
                 self.again(index);
             }
             Outcome::NotLeader { leader, .. } => {

@@ -46,6 +46,8 @@ pub(super) struct Group {
     /// The request that opens the session, while it waits.
     pub(super) opening: List,
     pub(super) reads: List,
+    /// Reads that any replica may answer: they do not wait for the leader.
+    pub(super) replica_reads: List,
     pub(super) writes: List,
 }
 
@@ -53,7 +55,7 @@ impl Group {
     /// Nothing of it waits.
     #[inline]
     pub(super) fn is_quiet(&self) -> bool {
-        self.reads.is_empty() && self.writes.is_empty() && self.opening.is_empty()
+        self.reads.is_empty() && self.replica_reads.is_empty() && self.writes.is_empty() && self.opening.is_empty()
     }
 }
 
@@ -216,6 +218,7 @@ impl Group {
             session: Session::new(),
             opening: List::new(),
             reads: List::new(),
+            replica_reads: List::new(),
             writes: List::new(),
         }
     }

@@ -20,7 +20,7 @@ const KEPT_BUFFER_BYTES_MAX: usize = 16 << 10;
 pub(super) enum Kind {
     /// Only gets.
     Read,
-    /// Only gets, any replica, however old.
+    /// Only gets, any replica, however old; becomes a `Read` when as many as there are nodes could not answer.
     StaleRead,
     /// Only gets, any replica that can tell how old it is; becomes a `Read` when the one that was asked cannot.
     ReplicaRead,
@@ -73,6 +73,8 @@ pub(super) struct Slot {
     pub(super) place: Place,
     /// An earlier try was sent and never answered for sure.
     pub(super) maybe_applied: bool,
+    /// Replicas that could not answer it.
+    pub(super) refusals: u32,
     previous: u32,
     next: u32,
 }
@@ -148,6 +150,7 @@ impl Slab {
         slot.sequence = 0;
         slot.sent_us = 0;
         slot.maybe_applied = false;
+        slot.refusals = 0;
         Some(index)
     }
 
@@ -173,6 +176,13 @@ impl Slab {
     #[inline]
     pub(super) fn get_mut(&mut self, index: u32) -> &mut Slot {
         &mut self.slots[index as usize]
+    }
+
+    /// What stands behind a request on its list.
+    #[inline]
+    pub(super) fn after(&self, index: u32) -> Option<u32> {
+        let next = self.slots[index as usize].next;
+        (next != NONE).then_some(next)
     }
 
     /// A new number for the next send.
@@ -247,6 +257,7 @@ impl Slot {
             kind: Kind::Read,
             place: Place::Free,
             maybe_applied: false,
+            refusals: 0,
             previous: NONE,
             next: NONE,
         }

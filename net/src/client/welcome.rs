@@ -10,8 +10,8 @@
 //!   nothing known yet ─────────────────────────┐
 //!   the caller asks for an unknown node ───────┤
 //!   NotLeader or Moved names an unknown node ──┼──▶ wanted ── pause over ──▶ Hello ──▶ Welcome ── newer ──▶ replace
-//!   a node could not be reached several times ─┘       ▲                                  └─ same or older: longer pause
-//!                                                      └── no answer: the next node
+//!   a node could not be reached several times ─┤       ▲                                  └─ same or older: longer pause
+//!   a caller that only listens asks to look ───┘       └── no answer: the next node
 //! ```
 //!
 //! Invariants: the epoch never goes back; groups and shards never change; a request in flight to a node that is gone is
@@ -37,6 +37,14 @@ impl Core {
     /// Looks for the cluster, unless it is known or looked for already.
     pub(super) fn bootstrap(&mut self, now_us: u64) {
         if !self.routing.is_known() {
+            self.look_again(now_us);
+        }
+    }
+
+    /// Asks some node for the topology, unless one told it within the last `fresh_us`: for a caller that hears of other
+    /// nodes in no other way, because it sends no requests.
+    pub fn look(&mut self, fresh_us: u64, now_us: u64) {
+        if !self.routing.is_known() || now_us.saturating_sub(self.bootstrap.told_at_us) >= fresh_us {
             self.look_again(now_us);
         }
     }
@@ -110,6 +118,7 @@ impl Core {
 
     fn welcomed(&mut self, place: u32, first: bool, welcome: &Welcome, now_us: u64) -> Result<(), String> {
         let newer = self.learn(welcome, place)?;
+        self.bootstrap.told_at_us = now_us;
         if first {
             self.bootstrap.wanted = false;
             if newer {
@@ -119,7 +128,9 @@ impl Core {
                 self.lose_bootstrap(now_us);
             }
         }
-        if !first || self.keep(place, welcome) {
+        // What it showed may have another address for its node: then it is one of a look too.
+        let homeless = self.connections[place as usize].endpoint == NO_ENDPOINT;
+        if !homeless || self.keep(place, welcome) {
             let connection = &mut self.connections[place as usize];
             connection.state = State::Ready;
             let endpoint = connection.endpoint as usize;

@@ -11,9 +11,12 @@ use ringraft_net::{
     handshake::{Acceptor, Identity},
     limits::Limits,
     slots,
-    wire::{self, Consistency, NodeInfo, Operation, OperationResult, Outcome, Position, Reply, Request, Topology},
+    wire::{
+        self, Consistency, NodeInfo, Operation, OperationResult, Outcome, Position, Reply, Request, Topology, WatchEnd,
+        WatchEventRef, WatchRequest,
+    },
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 /// What the fake does with one request.
@@ -63,6 +66,12 @@ pub(crate) struct Cluster {
     pub(crate) received: Vec<Received>,
     /// For the next requests other than `OpenSession`; empty: apply.
     pub(crate) script: VecDeque<Verdict>,
+    /// Answers status requests with replies, and requests with statuses.
+    pub(crate) confused: bool,
+    /// Nodes that have replicas to watch; `None`: all.
+    pub(crate) watched_at: Option<BTreeSet<u64>>,
+    /// What a watch is told: where it stands then, and the changes.
+    pub(crate) told: (u64, Vec<u8>),
     /// Tells leaders in `Welcome`.
     pub(crate) tells_leaders: bool,
     sessions: BTreeMap<(u32, u64), Session>,
@@ -92,6 +101,9 @@ impl Cluster {
             applied: BTreeMap::new(),
             received: Vec::new(),
             script: VecDeque::new(),
+            confused: false,
+            watched_at: None,
+            told: (1, Vec::new()),
             tells_leaders: true,
             sessions: BTreeMap::new(),
             index: 0,
@@ -118,6 +130,17 @@ impl Cluster {
             topology.leaders = self.leaders.iter().map(|&leader| Some(leader)).collect();
         }
         topology
+    }
+
+    /// The one answer to a watch.
+    fn watch(&self, node: u64, request: &WatchRequest, correlation: u32, out: &mut Vec<u8>) {
+        let (group, (next, items)) = (request.group, &self.told);
+        let event = if self.watched_at.as_ref().is_none_or(|nodes| nodes.contains(&node)) {
+            WatchEventRef::Changes { group, next: *next, items }
+        } else {
+            WatchEventRef::Ended { group, end: WatchEnd::NotHere, index: 0, message: "another node has it" }
+        };
+        event.append_frame(out, correlation);
     }
 
     fn request(&mut self, node: u64, shard: u16, request: &Request) -> (Option<Reply>, bool) {
@@ -280,6 +303,19 @@ impl Accepting {
             };
             let (total, correlation, kind) = (parsed.total_bytes, parsed.correlation, parsed.kind);
             let (reply, broken) = match kind {
+                FrameKind::Request if cluster.confused => {
+                    wire::append_status_reply(out, correlation, "{}");
+                    (None, false)
+                }
+                FrameKind::Status if cluster.confused => {
+                    let outcome = Outcome::Done(vec![OperationResult::Value(None)]);
+                    (Some(Reply { position: Position::default(), outcome, term: 0 }), false)
+                }
+                FrameKind::Watch => {
+                    let request = wire::view_watch_request(parsed.head).expect("the client writes watches");
+                    cluster.watch(node, &request, correlation, out);
+                    (None, false)
+                }
                 FrameKind::Request => {
                     let view = wire::view_request(parsed.head).expect("the client writes requests");
                     wire::validate_request(view, &Limits::CLIENT).expect("the client checks its requests");

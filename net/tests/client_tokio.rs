@@ -4,60 +4,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod fake;
+mod served;
 
-use fake::{Accepting, Cluster, Verdict};
 use ringraft_net::client::tokio::{Client, ConnectError};
 use ringraft_net::client::{ClientError, Options, RangeQuery};
 use ringraft_net::wire::{Consistency, Operation, OperationResult};
-use std::cell::RefCell;
+use served::{fake::Verdict, run, serve, serve_slowly};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{LocalSet, spawn_local};
-
-type Shared = Rc<RefCell<Cluster>>;
-
-/// Three nodes with one shard each.
-async fn serve(groups: u32) -> (Shared, Vec<SocketAddr>) {
-    let mut listeners = Vec::new();
-    for _ in 0..3 {
-        listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
-    }
-    let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
-    let shards: Vec<_> = addresses.iter().map(|&address| vec![address]).collect();
-    let cluster = Rc::new(RefCell::new(Cluster::new(groups, &shards)));
-    for (node, listener) in (1..).zip(listeners) {
-        let cluster = Rc::clone(&cluster);
-        spawn_local(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                spawn_local(connection(Rc::clone(&cluster), node, stream));
-            }
-        });
-    }
-    (cluster, addresses)
-}
-
-async fn connection(cluster: Shared, node: u64, mut stream: TcpStream) {
-    let (mut accepting, mut bytes) = (Accepting::default(), vec![0; 10_000]);
-    while let Ok(count @ 1..) = stream.read(&mut bytes).await {
-        let mut answer = Vec::new();
-        let alive = accepting.receive(&mut cluster.borrow_mut(), node, 0, &bytes[..count], &mut answer);
-        if stream.write_all(&answer).await.is_err() || !alive {
-            return;
-        }
-    }
-}
-
-fn run<F: Future<Output = ()>>(test: F) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, async {
-        tokio::time::timeout(Duration::from_secs(20), test).await.expect("the test hangs");
-    });
-}
+use tokio::task::spawn_local;
 
 #[test]
 fn every_operation() {
@@ -195,6 +151,77 @@ fn nobody_there() {
         assert!(matches!(error, ConnectError::NoAnswer { .. }), "{error}");
         let error = Client::connect(&Vec::<SocketAddr>::new(), Options::default()).await.unwrap_err();
         assert_eq!(error.to_string(), "no endpoint was given");
+    });
+}
+
+/// A listener whose queue is full: who connects to it hears nothing.
+fn black_hole() -> (socket2::Socket, Vec<socket2::Socket>, SocketAddr) {
+    let socket = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let listener = socket();
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let waiting = (0..8).map(|_| {
+        let socket = socket();
+        socket.set_nonblocking(true).unwrap();
+        let _ = socket.connect(&address);
+        socket
+    });
+    let waiting = waiting.collect();
+    (listener, waiting, address.as_socket().unwrap())
+}
+
+#[test]
+fn dials_that_are_given_up_end() {
+    run(async {
+        let (_listener, _waiting, address) = black_hole();
+        let before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let connect_timeout = Duration::from_millis(20);
+        let client =
+            Client::start(Options { endpoints: vec![address], connect_timeout, ..Options::default() }).unwrap();
+        while client.info().await.unwrap().statistics.connects < 12 {
+            tokio::time::sleep(connect_timeout).await;
+        }
+        let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks() - before;
+        assert!(tasks <= 5, "the driver, and dials that are under way: {tasks}");
+    });
+}
+
+#[test]
+fn calls_that_wait_for_the_cluster_are_bounded() {
+    run(async {
+        let (_listener, _waiting, address) = black_hole();
+        let request_timeout = Duration::from_secs(60);
+        let client =
+            Client::start(Options { endpoints: vec![address], request_timeout, ..Options::default() }).unwrap();
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..1_100 {
+            let client = client.clone();
+            calls.spawn_local(async move { client.prefix("", 0).await });
+        }
+        let first = calls.join_next().await.unwrap().unwrap();
+        assert!(matches!(first, Err(ClientError::Overloaded { .. })), "{first:?}");
+        calls.shutdown().await;
+        // Those that nobody waits for make room.
+        let again = tokio::time::timeout(Duration::from_millis(50), client.prefix("", 0)).await;
+        assert!(again.is_err(), "{again:?}");
+    });
+}
+
+#[test]
+fn a_page_of_many_rounds_has_one_deadline() {
+    run(async {
+        let (cluster, addresses) = serve_slowly(16, Duration::from_millis(600)).await;
+        // All keys are of one group, which has to be asked four times.
+        for key in 0..100 {
+            let key = format!("{{t}}{key:03}").into_bytes();
+            cluster.borrow_mut().versions.insert(key.clone(), 1 << 16);
+            cluster.borrow_mut().store.insert(key, Vec::new());
+        }
+        let options = Options { request_timeout: Duration::from_secs(2), ..Options::default() };
+        let client = Client::connect(&addresses, options).await.unwrap();
+        let error = client.range(&RangeQuery::prefix("{t}").limit(100)).await.unwrap_err();
+        assert_eq!(error, ClientError::DeadlineExceeded { outcome_unknown: false });
     });
 }
 

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Invariants: the driver never blocks and is the only user of core and sockets; a call returns once, at its deadline at
-//! the latest; when the last handle is dropped the driver ends.
+//! the latest, also when it takes several requests; calls and dials that wait are bounded in number and time; when the last
+//! handle is dropped the driver ends.
 //!
 //! It decides nothing.
 
@@ -135,6 +136,9 @@ enum Command {
     Info {
         reply: oneshot::Sender<ClusterInfo>,
     },
+    Look {
+        fresh: Duration,
+    },
 }
 
 /// A client of a cluster. Clones share one driver, its connections and its sessions.
@@ -173,10 +177,10 @@ impl Client {
     /// # Errors
     /// [`OptionsError`].
     pub fn start(options: Options) -> Result<Self, OptionsError> {
-        let request_timeout = options.request_timeout;
+        let (request_timeout, connect_timeout) = (options.request_timeout, options.connect_timeout);
         let core = Core::new(options)?;
         let (commands, queue) = mpsc::channel(QUEUE_MAX);
-        ::tokio::spawn(Driver::new(core, queue));
+        ::tokio::spawn(Driver::new(core, connect_timeout, queue));
         Ok(Self { commands, request_timeout })
     }
 
@@ -274,6 +278,12 @@ impl Client {
         self.info().await
     }
 
+    /// Makes the client look whether the nodes have changed, unless one told it within the last `fresh`; what it finds,
+    /// [`Client::info`] tells later.
+    pub(crate) async fn look(&self, fresh: Duration) -> Result<(), ClientError> {
+        self.send(Command::Look { fresh }).await
+    }
+
     async fn send(&self, command: Command) -> Result<(), ClientError> {
         self.commands.send(command).await.map_err(|_| ClientError::Closed { outcome_unknown: false })
     }
@@ -299,13 +309,14 @@ struct Driver {
     waiting: BTreeMap<u64, oneshot::Sender<Outcome>>,
     ready_waiters: Vec<oneshot::Sender<Result<(), ClientError>>>,
     next_tag: u64,
+    connect_timeout: Duration,
     epoch: Instant,
     timer: Pin<Box<Sleep>>,
     buffer: Vec<u8>,
 }
 
 impl Driver {
-    fn new(mut core: Core, commands: mpsc::Receiver<Command>) -> Self {
+    fn new(mut core: Core, connect_timeout: Duration, commands: mpsc::Receiver<Command>) -> Self {
         core.start(0);
         let (dialed_sender, dialed) = mpsc::channel(QUEUE_MAX);
         let epoch = Instant::now();
@@ -318,6 +329,7 @@ impl Driver {
             waiting: BTreeMap::new(),
             ready_waiters: Vec::new(),
             next_tag: 0,
+            connect_timeout,
             epoch,
             timer: Box::pin(sleep_until(epoch)),
             buffer: vec![0; READ_BYTES],
@@ -325,7 +337,7 @@ impl Driver {
     }
 
     fn now_us(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
+        micros(self.epoch.elapsed())
     }
 
     /// Takes requests of the handles. `Ready`: the last handle is gone.
@@ -348,14 +360,14 @@ impl Driver {
         let (submitted, reply) = match command {
             Command::Request { operations, consistency, max_staleness_ms, timeout, reply } => {
                 let operations: Vec<_> = operations.iter().map(Operation::as_operation_ref).collect();
-                let after_us = timeout.map(|timeout| u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX));
-                let deadline_us = after_us.map(|after_us| now_us.saturating_add(after_us));
+                let deadline_us = timeout.map(|timeout| now_us.saturating_add(micros(timeout)));
                 let submission =
                     Submission { tag, operations: &operations, consistency, max_staleness_ms, deadline_us };
                 (self.core.submit(&submission, now_us), reply)
             }
             Command::Status { node, shard, reply } => (self.core.submit_status(tag, node, shard, now_us), reply),
-            Command::Ready { reply } => return self.ready_waiters.push(reply),
+            Command::Ready { reply } => return self.wait_until_ready(reply),
+            Command::Look { fresh } => return self.core.look(micros(fresh), now_us),
             Command::Info { reply } => {
                 let _ = reply.send(self.info());
                 return;
@@ -369,6 +381,17 @@ impl Driver {
                 // A handle that is gone does not want to know.
                 let _ = reply.send(Err(error));
             }
+        }
+    }
+
+    /// Tells a handle when the cluster is known, if not too many wait for that.
+    fn wait_until_ready(&mut self, reply: oneshot::Sender<Result<(), ClientError>>) {
+        self.ready_waiters.retain(|waiter| !waiter.is_closed());
+        if self.ready_waiters.len() < QUEUE_MAX {
+            self.ready_waiters.push(reply);
+        } else {
+            // A handle that is gone does not want to know.
+            let _ = reply.send(Err(ClientError::Overloaded { what: "calls until the cluster is known" }));
         }
     }
 
@@ -449,12 +472,17 @@ impl Driver {
     }
 
     fn dial(&self, id: ConnectionId, address: Address) {
-        let dialed = self.dialed_sender.clone();
+        let (dialed, connect_timeout) = (self.dialed_sender.clone(), self.connect_timeout);
         ::tokio::spawn(async move {
-            let result = match &address {
-                Address::Socket(address) => TcpStream::connect(address).await,
-                Address::Name(name) => TcpStream::connect(&**name).await,
+            let connect = async {
+                match &address {
+                    Address::Socket(address) => TcpStream::connect(address).await,
+                    Address::Name(name) => TcpStream::connect(&**name).await,
+                }
             };
+            // The core gives it up by then: its socket must not outlive that.
+            let result =
+                timeout(connect_timeout, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             // A driver that has ended does not want to know.
             let _ = dialed.send((id, result)).await;
         });
@@ -515,6 +543,10 @@ impl Future for Driver {
         }
         Poll::Pending
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Reads what is there; the end of the stream is an error.

@@ -13,6 +13,7 @@ use crate::client::{KeyValue, RangePage, RangeQuery};
 use crate::slots;
 use crate::wire::items::{self, ItemsError};
 use crate::wire::{Consistency, Operation, OperationResult};
+use ::tokio::time::Instant;
 
 /// Groups asked at once by one listing.
 const ASKED_MAX: usize = 64;
@@ -47,6 +48,8 @@ impl Client {
 
     /// As [`Client::range`], as fresh as is asked for; `max_staleness_ms` bounds the age of a stale read, 0 does not.
     ///
+    /// The page as a whole takes the client's `request_timeout` at most, however often its groups have to be asked.
+    ///
     /// # Errors
     /// [`ClientError`].
     pub async fn range_with(
@@ -55,6 +58,7 @@ impl Client {
         consistency: Consistency,
         max_staleness_ms: u32,
     ) -> Result<RangePage, ClientError> {
+        let until = Instant::now() + self.request_timeout;
         let mut merge = Merge::new(query, self.known_info().await?.groups);
         loop {
             let questions = merge.questions();
@@ -64,7 +68,8 @@ impl Client {
             for some in questions.chunks(ASKED_MAX) {
                 let mut answers = Vec::with_capacity(some.len());
                 for (group, operation) in some {
-                    let asked = self.begin(vec![operation.clone()], consistency, max_staleness_ms, None).await?;
+                    let left = until.saturating_duration_since(Instant::now());
+                    let asked = self.begin(vec![operation.clone()], consistency, max_staleness_ms, Some(left)).await?;
                     answers.push((*group, asked));
                 }
                 for (group, answer) in answers {
@@ -87,10 +92,11 @@ impl Client {
         consistency: Consistency,
         max_staleness_ms: u32,
     ) -> Result<Answer<Option<KeyValue>>, ClientError> {
-        let start = key.into();
+        let (start, until) = (key.into(), Instant::now() + self.request_timeout);
         let group = slots::group_of_key(&start, self.known_info().await?.groups);
         let operation = Operation::Range { group, end: key_behind(&start), start, limit: 1, keys_only: false };
-        let answer = listed(self.request_with(vec![operation], consistency, max_staleness_ms, None).await?)?;
+        let left = until.saturating_duration_since(Instant::now());
+        let answer = listed(self.request_with(vec![operation], consistency, max_staleness_ms, Some(left)).await?)?;
         let first = items::items(&answer.value.0).next().transpose().map_err(malformed)?;
         Ok(Answer { value: first.map(KeyValue::from), position: answer.position, term: answer.term })
     }

@@ -116,7 +116,9 @@ impl Progress {
     ) -> Result<(), ItemsError> {
         let all = items::all_items(bytes)?;
         if !std::mem::replace(&mut self.started, true) {
-            let index = if self.next == 0 { next } else { self.next };
+            // From now on: `next` is behind what stands in this frame, and whoever goes on from `index` must get that.
+            let first = all.first().map_or(next, |item| index_of_version(item.version));
+            let index = if self.next == 0 { first } else { self.next };
             out.push(WatchMessage::Started { group, index });
         }
         for item in all {
@@ -179,6 +181,18 @@ mod tests {
         assert_eq!(WatchFrom::Index(0).of_group(1), 1);
         assert_eq!(WatchFrom::Positions(BTreeMap::from([(1, 7)])).of_group(1), 7);
         assert_eq!(WatchFrom::Positions(BTreeMap::from([(1, 7)])).of_group(2), 0);
+    }
+
+    #[test]
+    fn who_goes_on_from_where_a_watch_started_misses_nothing_of_its_first_frame() {
+        let (mut progress, mut out, mut bytes) = (Progress::new(WatchFrom::Now.of_group(3)), Vec::new(), Vec::new());
+        for index in [8, 9] {
+            push(&mut bytes, &ItemRef { key: b"k", value: None, version: version_at(index, 0) });
+        }
+        progress.changes(3, 10, &bytes, &mut out).unwrap();
+        assert_eq!(out[0], WatchMessage::Started { group: 3, index: 8 });
+        assert_eq!(out.iter().filter_map(change).collect::<Vec<_>>(), [version_at(8, 0), version_at(9, 0)]);
+        assert_eq!(progress.next(), 10);
     }
 
     proptest! {

@@ -8,6 +8,10 @@
 //!                                                                                           └── groups that it is asked for
 //! ```
 //!
+//! A replica that does not have the group, or cannot be reached, says that the nodes may have changed: when each known node
+//! was asked in vain and when a link ends, the client looks for the nodes anew. Once in a while it does so even when
+//! nothing happens, so that it does not sleep through a change of all nodes.
+//!
 //! Invariants: memory is bounded by the channel, one frame of each link and the groups; a handle that is not read from
 //! stops the task, then the links, then the nodes; when the handle is dropped everything ends.
 //!
@@ -39,6 +43,10 @@ const READ_BYTES: usize = 64 << 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const BACKOFF_MIN_US: u64 = 10_000;
 const BACKOFF_MAX_US: u64 = 1_000_000;
+/// How often the client looks for the nodes while nothing happens.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// What a node told within this time is not asked for again, however much fails.
+const FRESH: Duration = Duration::from_millis(250);
 
 /// A watch of a cluster; dropping it ends it.
 #[derive(Debug)]
@@ -90,6 +98,8 @@ impl Client {
         let watcher = Watcher {
             client: self.clone(),
             info,
+            info_is_old: false,
+            look_at: Instant::now() + LOOK_EVERY,
             prefix,
             groups,
             links: BTreeMap::new(),
@@ -121,14 +131,19 @@ impl Group {
         Self { progress: Progress::new(from), link: None, retry_at: Instant::now(), attempts: 0, skip: 0 }
     }
 
-    /// It did not work: another node, soon.
-    fn failed(&mut self, nodes: usize) {
+    fn is_due(&self, now: Instant) -> bool {
+        self.link.is_none() && self.retry_at <= now
+    }
+
+    /// It did not work: another node, soon. Whether all have been asked in vain.
+    fn failed(&mut self, nodes: usize) -> bool {
         (self.link, self.skip) = (None, self.skip + 1);
         // Each of the others is asked at once, then there is a pause.
         let round = self.attempts / nodes.max(1) as u32;
         let pause_us = if round == 0 { 0 } else { ceiling_us(BACKOFF_MIN_US, BACKOFF_MAX_US, round) };
         self.attempts = self.attempts.saturating_add(1);
         self.retry_at = Instant::now() + Duration::from_micros(pause_us);
+        self.attempts as usize >= nodes
     }
 }
 
@@ -136,6 +151,7 @@ impl Group {
 #[derive(Debug)]
 struct Link {
     id: u64,
+    address: Address,
     requests: mpsc::Sender<Vec<u8>>,
 }
 
@@ -149,6 +165,9 @@ enum LinkEvent {
 struct Watcher {
     client: Client,
     info: ClusterInfo,
+    /// Something did not work: what the client knows by now is asked for before the next try.
+    info_is_old: bool,
+    look_at: Instant,
     prefix: Vec<u8>,
     groups: Vec<Group>,
     /// By node and shard.
@@ -162,6 +181,10 @@ struct Watcher {
 impl Watcher {
     async fn run(mut self) {
         loop {
+            if let Err(error) = self.keep_up().await {
+                let _ = self.sender.send(Err(error)).await;
+                return;
+            }
             self.ask_all();
             let retry_at = self.groups.iter().filter(|group| group.link.is_none()).map(|group| group.retry_at).min();
             let retry = async {
@@ -173,11 +196,15 @@ impl Watcher {
             let event = ::tokio::select! {
                 () = self.sender.closed() => return,
                 () = retry => None,
+                () = sleep_until(self.look_at) => None,
                 event = self.queue.recv() => event,
             };
             let goes_on = match event {
                 Some((link, LinkEvent::Told(told))) => self.told(link, told).await,
-                Some((link, LinkEvent::Gone)) => self.gone(link).await,
+                Some((link, LinkEvent::Gone)) => {
+                    self.gone(link);
+                    true
+                }
                 None => true,
             };
             if !goes_on {
@@ -186,15 +213,45 @@ impl Watcher {
         }
     }
 
+    /// Has the client look for the nodes when that is due, and takes over what it knows when something did not work.
+    async fn keep_up(&mut self) -> Result<(), ClientError> {
+        let now = Instant::now();
+        if self.look_at <= now {
+            self.look_at = now + LOOK_EVERY;
+            self.client.look(LOOK_EVERY / 2).await?;
+        }
+        if !self.info_is_old || !self.groups.iter().any(|group| group.is_due(now)) {
+            return Ok(());
+        }
+        self.info_is_old = false;
+        // Before the look: what it finds is there for the next try, and this one does not wait for it.
+        let info = self.client.info().await?;
+        self.client.look(FRESH).await?;
+        if info.nodes.is_empty() {
+            return Ok(());
+        }
+        if info.addresses != self.info.addresses {
+            // Links to where nobody is any more end, and tell so.
+            self.links.retain(|key, link| info.addresses.get(key).is_some_and(|at| *at == link.address.to_string()));
+            self.groups.iter_mut().filter(|group| group.link.is_none()).for_each(|group| group.attempts = 0);
+        }
+        self.info = info;
+        Ok(())
+    }
+
     /// Asks for every group that is not asked for and is due.
     fn ask_all(&mut self) {
         let now = Instant::now();
         for number in 0..self.groups.len() {
-            let group = &self.groups[number];
-            if group.link.is_none() && group.retry_at <= now {
+            if self.groups[number].is_due(now) {
                 self.ask(number as u32);
             }
         }
+    }
+
+    /// The group cannot be had where it was asked for.
+    fn failed(&mut self, number: u32) {
+        self.info_is_old |= self.groups[number as usize].failed(self.info.nodes.len());
     }
 
     fn ask(&mut self, number: u32) {
@@ -204,7 +261,7 @@ impl Watcher {
         let first = leader.and_then(|node| self.info.nodes.iter().position(|known| *known == node));
         let place = (first.unwrap_or(number as usize) + group.skip) % nodes.max(1);
         let shard = crate::slots::shard_of_group(number, self.info.shards);
-        let Some(key) = self.info.nodes.get(place).map(|node| (*node, shard)) else { return group.failed(nodes) };
+        let Some(key) = self.info.nodes.get(place).map(|node| (*node, shard)) else { return self.failed(number) };
         let request = WatchRequest { group: number, from: group.progress.ask(), prefix: self.prefix.clone() };
         let mut frame = Vec::new();
         request.append_frame(&mut frame, number);
@@ -214,7 +271,7 @@ impl Watcher {
         let asked = self.links.get(&key).filter(|link| link.requests.try_send(frame).is_ok());
         match asked {
             Some(link) => self.groups[number as usize].link = Some(link.id),
-            None => self.groups[number as usize].failed(nodes),
+            None => self.failed(number),
         }
     }
 
@@ -222,16 +279,17 @@ impl Watcher {
         let address = self.info.addresses.get(&(node, shard)).and_then(|address| Address::parse(address));
         let Some(address) = address else { return };
         let (requests, queue) = mpsc::channel(self.groups.len() + 1);
+        let link = Link { id: self.next_link, address: address.clone(), requests };
         let (id, dialer) = (self.next_link, Dialer::client(self.info.cluster, node, shard));
         self.next_link += 1;
         ::tokio::spawn(LinkTask { id, dialer, address, requests: queue, events: self.events.clone() }.run());
-        self.links.insert((node, shard), Link { id, requests });
+        self.links.insert((node, shard), link);
     }
 
     /// Takes what a replica told; `false`: the watch is over.
     async fn told(&mut self, link: u64, told: WatchEvent) -> bool {
         let (WatchEvent::Changes { group: number, .. } | WatchEvent::Ended { group: number, .. }) = &told;
-        let (number, nodes) = (*number, self.info.nodes.len());
+        let number = *number;
         let Some(group) = self.groups.get_mut(number as usize).filter(|group| group.link == Some(link)) else {
             return true;
         };
@@ -254,7 +312,7 @@ impl Watcher {
                 let _ = self.sender.send(Err(ClientError::BadRequest { message })).await;
                 return false;
             }
-            WatchEvent::Ended { .. } => group.failed(nodes),
+            WatchEvent::Ended { .. } => self.failed(number),
         }
         for message in messages {
             if self.sender.send(Ok(message)).await.is_err() {
@@ -264,20 +322,14 @@ impl Watcher {
         true
     }
 
-    /// A link ended: its groups are asked for elsewhere, and the cluster may look different; `false`: the client is closed.
-    async fn gone(&mut self, link: u64) -> bool {
+    /// A link ended: its groups are asked for elsewhere, and the cluster may look different.
+    fn gone(&mut self, link: u64) {
         self.links.retain(|_, known| known.id != link);
-        match self.client.info().await {
-            Ok(info) if !info.nodes.is_empty() => self.info = info,
-            Ok(_) => {}
-            Err(error) => {
-                let _ = self.sender.send(Err(error)).await;
-                return false;
-            }
-        }
+        self.info_is_old = true;
         let nodes = self.info.nodes.len();
-        self.groups.iter_mut().filter(|group| group.link == Some(link)).for_each(|group| group.failed(nodes));
-        true
+        for group in self.groups.iter_mut().filter(|group| group.link == Some(link)) {
+            group.failed(nodes);
+        }
     }
 }
 

@@ -16,6 +16,8 @@
 //! It keeps no state of the cluster but a view of it that is at most a moment old.
 
 mod errors;
+#[cfg(test)]
+mod fake;
 pub mod grpc;
 pub mod http;
 mod listen;

@@ -3,7 +3,7 @@
 //! Off the data path.
 //!
 //! Invariants: at most `connections_max` connections are open, further ones wait in the kernel; a connection whose head of
-//! a request does not come in time is closed, also before its first byte; a connection costs one task; when told to stop,
+//! a request, or HTTP/2's preface, does not come in time is closed, also before its first byte; a connection costs one task; when told to stop,
 //! nothing more is accepted and connections end behind the request they are at.
 //!
 //! It knows no routes.
@@ -29,9 +29,11 @@ use crate::settings::Settings;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Between two looks at a connection that has sent less than tells its protocol.
 const PEEK_PAUSE: Duration = Duration::from_millis(10);
-/// What every HTTP/2 connection begins with, as far as needed: no method of HTTP/1.1 does.
+/// What every HTTP/2 connection begins with. It is waited for as a whole: who begins so is pinged only behind it.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// So much of it tells: no method of HTTP/1.1 begins so.
 const HTTP2_BEGIN: &[u8] = b"PRI ";
-/// Buffer of a connection's head.
+/// Bytes of a request's head: the buffer it is read into, or its headers decoded.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Headers of a request.
 const HEADERS_MAX: usize = 100;
@@ -144,6 +146,7 @@ async fn connection(
     if is_http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
+        builder.max_header_list_size(HEAD_BYTES_MAX as u32);
         builder.keep_alive_interval(PING_INTERVAL).keep_alive_timeout(PING_TIMEOUT);
         watcher.watch(builder.serve_connection(stream, service)).await?;
     } else {
@@ -157,12 +160,69 @@ async fn connection(
 
 /// Whether a connection begins as HTTP/2 does; looks at its first bytes without taking them.
 async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
-    let mut begin = [0; HTTP2_BEGIN.len()];
+    let mut begin = [0; HTTP2_PREFACE.len()];
     loop {
         let count = stream.peek(&mut begin).await?;
-        if count == begin.len() || count == 0 || !HTTP2_BEGIN.starts_with(&begin[..count]) {
-            return Ok(begin == HTTP2_BEGIN);
+        if count == begin.len() || count == 0 || !HTTP2_PREFACE.starts_with(&begin[..count]) {
+            return Ok(begin[..count].starts_with(HTTP2_BEGIN));
         }
         sleep(PEEK_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tonic::Request;
+    use tonic::transport::Endpoint;
+
+    use super::*;
+    use crate::fake::{Fake, NODE, run};
+    use crate::grpc::proto::admin::GetNodeInfoRequest;
+    use crate::grpc::proto::admin::admin_service_client::AdminServiceClient;
+
+    /// Where these routes are served, until what is given back with it is dropped.
+    async fn serve(settings: &Settings, routes: Router) -> (String, watch::Sender<bool>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (stop, stopped) = watch::channel(false);
+        let mut listeners = Listeners::new(settings, stopped);
+        listeners.serve(listener, routes);
+        tokio::spawn(listeners.run(Duration::ZERO));
+        (address, stop)
+    }
+
+    #[test]
+    fn a_connection_that_begins_as_http2_and_goes_no_further_is_closed() {
+        run(async {
+            let settings =
+                Settings { head_timeout: Duration::from_millis(50), connections_max: 1, ..Settings::default() };
+            let (address, _stop) = serve(&settings, Router::new()).await;
+            for begin in [&HTTP2_PREFACE[..2], HTTP2_BEGIN, &HTTP2_PREFACE[..HTTP2_PREFACE.len() - 1]] {
+                let mut stream = TcpStream::connect(&address).await.unwrap();
+                stream.write_all(begin).await.unwrap();
+                // Each has the only permit: the next one is looked at when this one is gone. Its bytes were not read, so
+                // that the end may be a reset.
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            }
+        });
+    }
+
+    #[test]
+    fn heads_of_http2_have_the_same_bound() {
+        run(async {
+            let fake = Fake::start().await;
+            let state = fake.state(|_| {});
+            let (address, _stop) = serve(state.settings(), crate::grpc::router(&state)).await;
+            let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+            let mut client = AdminServiceClient::new(channel);
+            for (bytes, is_taken) in [(HEAD_BYTES_MAX / 2, true), (HEAD_BYTES_MAX, false)] {
+                let mut request = Request::new(GetNodeInfoRequest {});
+                request.metadata_mut().insert("long", "x".repeat(bytes).parse().unwrap());
+                let told = client.get_node_info(request).await;
+                assert_eq!(told.is_ok(), is_taken, "{bytes}: {told:?}");
+                assert!(told.is_err() || told.unwrap().get_ref().id == NODE);
+            }
+        });
     }
 }

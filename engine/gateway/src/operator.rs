@@ -1,10 +1,11 @@
 //! What operators ask: of the leader of a group wherever it is, or of one node; and what other nodes say of themselves.
 //!
 //! Off the data path.
-//! Invariants: every question has a connection and a deadline of its own; a question whose connection broke before the
+//! Invariants: every question has a deadline and, but for the status of the own node, a connection of its own; a question whose connection broke before the
 //! answer is not asked again, since only the caller knows whether that is safe.
 //! It does not judge answers but refusals.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ringraft_net::client::tokio::Client;
@@ -15,6 +16,7 @@ use ringraft_net::slots;
 use ringraft_net::wire::{self, AdminReply, AdminRequest, NodeInfo, Topology};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::errors::{Code, Failure};
@@ -35,7 +37,8 @@ struct Answer {
     head: Vec<u8>,
 }
 
-/// A connection to one shard, for one question.
+/// A connection to one shard.
+#[derive(Debug)]
 struct Connection {
     stream: TcpStream,
     received: Vec<u8>,
@@ -71,15 +74,28 @@ impl Connection {
         }
     }
 
+    /// One question and its answer. A connection on which one was not finished is of no use for another.
     async fn exchange(&mut self, question: &[u8]) -> Result<Answer, String> {
         self.stream.write_all(question).await.map_err(|error| error.to_string())?;
         loop {
             let parsed = frame::parse(&self.received, &Limits::CLIENT).map_err(|error| error.to_string())?;
             if let Some(frame) = parsed {
-                return Ok(Answer { kind: frame.kind, head: frame.head.to_vec() });
+                let (answer, bytes) = (Answer { kind: frame.kind, head: frame.head.to_vec() }, frame.total_bytes);
+                self.received.drain(..bytes);
+                return Ok(answer);
             }
             receive(&mut self.stream, &mut self.received).await?;
         }
+    }
+
+    async fn status(&mut self) -> Result<String, String> {
+        let mut question = Vec::new();
+        wire::append_status(&mut question, 1);
+        let answer = self.exchange(&question).await?;
+        if answer.kind != FrameKind::StatusReply {
+            return Err(format!("answered a question for its status with {:?}", answer.kind));
+        }
+        String::from_utf8(answer.head).map_err(|_| String::from("the status is no text"))
     }
 
     async fn administrate(&mut self, request: &AdminRequest) -> Result<AdminReply, String> {
@@ -106,18 +122,75 @@ async fn receive(stream: &mut TcpStream, received: &mut Vec<u8>) -> Result<(), S
     }
 }
 
+/// The way to one shard of the own node.
+#[derive(Debug)]
+struct Line {
+    address: String,
+    /// Of the question before.
+    connection: Option<Connection>,
+}
+
+impl Line {
+    /// Asks on the connection there is, and on a new one if that is broken.
+    async fn status(mut self) -> Result<(Self, String), Failure> {
+        if let Some(mut connection) = self.connection.take()
+            && let Ok(text) = connection.status().await
+        {
+            self.connection = Some(connection);
+            return Ok((self, text));
+        }
+        let mut connection = Connection::open(&self.address).await?;
+        let told = connection.status().await;
+        let text = told.map_err(|error| unavailable(format_args!("{}: {error}", self.address)))?;
+        self.connection = Some(connection);
+        Ok((self, text))
+    }
+}
+
+/// Connections to all shards of the own node, kept from one question to the next. No request of a client uses them: how
+/// much clients ask for does not matter here.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    groups: u32,
+    lines: Vec<Line>,
+}
+
+impl Lines {
+    /// Groups of the cluster.
+    pub(crate) fn groups(&self) -> u32 {
+        self.groups
+    }
+
+    /// The status of each shard, all asked at once.
+    async fn ask(self) -> Result<(Self, Vec<String>), Failure> {
+        let (mut lines, mut texts) = (BTreeMap::new(), BTreeMap::new());
+        let mut asked = JoinSet::new();
+        for (shard, line) in self.lines.into_iter().enumerate() {
+            asked.spawn(async move { (shard, line.status().await) });
+        }
+        while let Some(joined) = asked.join_next().await {
+            let (shard, told) = joined.map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+            let (line, text) = told?;
+            lines.insert(shard, line);
+            texts.insert(shard, text);
+        }
+        Ok((Self { groups: self.groups, lines: lines.into_values().collect() }, texts.into_values().collect()))
+    }
+}
+
 /// Asks what operators ask.
 #[derive(Clone, Debug)]
 pub struct Operator {
     client: Client,
     endpoint: Option<String>,
+    node: u64,
     patience: Duration,
 }
 
 impl Operator {
     pub(crate) fn new(client: Client, settings: &Settings) -> Self {
         let endpoint = settings.endpoints.first().map(ToString::to_string);
-        Self { client, endpoint, patience: settings.request_timeout }
+        Self { client, endpoint, node: settings.node, patience: settings.request_timeout }
     }
 
     /// The nodes and the leaders as the own node knows them.
@@ -135,15 +208,34 @@ impl Operator {
     /// It does not answer.
     pub async fn status(&self, address: &str) -> Result<String, Failure> {
         let mut connection = Connection::open(address).await?;
-        let mut question = Vec::new();
-        wire::append_status(&mut question, 1);
-        let answer = match timeout(PATIENCE, connection.exchange(&question)).await {
-            Ok(Ok(answer)) if answer.kind == FrameKind::StatusReply => answer,
-            Ok(Ok(answer)) => return Err(unavailable(format_args!("{address} answered with {:?}", answer.kind))),
-            Ok(Err(error)) => return Err(unavailable(format_args!("{address}: {error}"))),
-            Err(_) => return Err(unavailable(format_args!("{address} does not answer within {PATIENCE:?}"))),
+        match timeout(PATIENCE, connection.status()).await {
+            Ok(told) => told.map_err(|error| unavailable(format_args!("{address}: {error}"))),
+            Err(_) => Err(unavailable(format_args!("{address} does not answer within {PATIENCE:?}"))),
+        }
+    }
+
+    /// The status of each shard of the own node, JSON texts in their order, through what an earlier call gave back.
+    ///
+    /// # Errors
+    /// One of them does not answer, or not within [`PATIENCE`].
+    pub(crate) async fn own_status(&self, kept: Option<Lines>) -> Result<(Lines, Vec<String>), Failure> {
+        let asked = async {
+            let lines = match kept {
+                Some(lines) => lines,
+                None => self.lines().await?,
+            };
+            lines.ask().await
         };
-        String::from_utf8(answer.head).map_err(|_| Failure::new(Code::Internal, "the status is no text"))
+        let late = |_| unavailable(format_args!("the shards of this node do not answer within {PATIENCE:?}"));
+        timeout(PATIENCE, asked).await.map_err(late)?
+    }
+
+    async fn lines(&self) -> Result<Lines, Failure> {
+        let Topology { groups, nodes, .. } = self.topology().await?;
+        let own = nodes.into_iter().find(|node| node.node == self.node).filter(|_| groups > 0);
+        let own = own.ok_or_else(|| unavailable("the own node is no member of the cluster"))?;
+        let lines = own.addresses.into_iter().map(|address| Line { address, connection: None }).collect();
+        Ok(Lines { groups, lines })
     }
 
     /// Asks the shard of a node that hosts a group.

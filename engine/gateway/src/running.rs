@@ -130,6 +130,7 @@ fn check(settings: &Settings) -> Result<(), StartError> {
         ("connections_max", settings.connections_max),
         ("requests_max", settings.requests_max),
         ("body_bytes_max", settings.body_bytes_max),
+        ("request_bytes_max", settings.request_bytes_max),
     ];
     match bounds.into_iter().find(|(_, bound)| *bound == 0) {
         Some((name, _)) => Err(StartError::Bound(name)),

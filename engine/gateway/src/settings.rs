@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringraft_net::limits::CLIENT_FRAME_BYTES_MAX;
+
 use crate::telemetry::{Change, Telemetry};
 
 /// Addresses and bounds of the gateway of one node.
@@ -34,6 +36,8 @@ pub struct Settings {
     pub requests_max: usize,
     /// Bytes of a request's body.
     pub body_bytes_max: usize,
+    /// Bytes of a request to the cluster, as its shards allow them: they close a connection that brings more.
+    pub request_bytes_max: usize,
     /// Longest time between the end of one request and the end of the next one's head, on one connection.
     pub head_timeout: Duration,
     /// Longest time a request's body may take to come.
@@ -57,6 +61,7 @@ impl Default for Settings {
             connections_max: 10_000,
             requests_max: 4_096,
             body_bytes_max: 4 << 20,
+            request_bytes_max: CLIENT_FRAME_BYTES_MAX,
             head_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(5),

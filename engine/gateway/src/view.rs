@@ -7,7 +7,8 @@
 //!
 //! Invariants: what [`Views::recent`] gives is at most [`LATE_FACTOR`] times [`AGE_MAX`] old (or twenty times as long as the
 //! question took, when that is longer), and nobody waits for a newer one before; no lock is held while a shard is asked but
-//! the one that makes others wait for the same answer.
+//! the one that makes others wait for the same answer; nobody waits for more than two questions, each bounded, however many
+//! wait: one that failed is the answer to all who came before it was asked; it takes nothing of what clients' requests share.
 //!
 //! Nothing that must be right is built on it: a write that goes to the wrong place is refused there.
 
@@ -15,9 +16,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use ringraft_net::client::tokio::Client;
 use serde::Deserialize;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::task::JoinHandle;
+
+use crate::operator::{Lines, Operator};
 
 /// Age from which on a view is renewed when it is used.
 pub(crate) const AGE_MAX: Duration = Duration::from_millis(100);
@@ -193,20 +196,30 @@ struct Taken {
     good_for: Duration,
 }
 
+/// What the last question left behind.
+#[derive(Debug, Default)]
+struct Asked {
+    /// To ask the next one through.
+    lines: Option<Lines>,
+    /// When the last one that failed began.
+    failed: Option<Instant>,
+}
+
 /// The newest view, and how to get another one.
 #[derive(Debug)]
 pub(crate) struct Views {
-    client: Client,
+    operator: Operator,
     node: u64,
     newest: RwLock<Option<Taken>>,
-    asking: Arc<Mutex<()>>,
+    asking: Arc<Mutex<Asked>>,
     /// When the node's clock was 0, as it seemed when it was first seen: so that one time is always told the same.
     clock_began: OnceLock<SystemTime>,
 }
 
 impl Views {
-    pub(crate) fn new(client: Client, node: u64) -> Self {
-        Self { client, node, newest: RwLock::new(None), asking: Arc::new(Mutex::new(())), clock_began: OnceLock::new() }
+    pub(crate) fn new(operator: Operator, node: u64) -> Self {
+        let (newest, asking) = (RwLock::new(None), Arc::new(Mutex::new(Asked::default())));
+        Self { operator, node, newest, asking, clock_began: OnceLock::new() }
     }
 
     /// The time of day when the node's clock showed so many microseconds; `None`: no shard was heard yet.
@@ -234,38 +247,54 @@ impl Views {
 
     /// Asks for another view while others go on with the one there is, unless somebody does already.
     fn renew(self: &Arc<Self>) {
-        if let Ok(asking) = Arc::clone(&self.asking).try_lock_owned() {
-            let views = Arc::clone(self);
-            tokio::spawn(async move {
-                views.ask().await;
-                drop(asking);
-            });
+        if let Ok(asked) = Arc::clone(&self.asking).try_lock_owned() {
+            self.begin(asked);
         }
     }
 
     /// A view that was asked for after this call.
-    pub(crate) async fn now(&self) -> Option<Arc<View>> {
-        let called = Instant::now();
-        let _asking = self.asking.lock().await;
-        match self.newest().filter(|taken| taken.at >= called) {
-            Some(taken) => Some(taken.view),
-            None => self.ask().await,
-        }
+    pub(crate) async fn now(self: &Arc<Self>) -> Option<Arc<View>> {
+        self.since(Instant::now()).await
     }
 
-    async fn ask(&self) -> Option<Arc<View>> {
-        let at = Instant::now();
-        let info = self.client.info().await.ok().filter(|info| info.groups > 0)?;
-        let mut shards = Vec::with_capacity(usize::from(info.shards));
-        for shard in 0..info.shards {
-            let text = self.client.status(self.node, shard).await.ok()?;
+    /// A view that was asked for at this moment or later.
+    pub(crate) async fn since(self: &Arc<Self>, earliest: Instant) -> Option<Arc<View>> {
+        let asked = Arc::clone(&self.asking).lock_owned().await;
+        if let Some(taken) = self.newest().filter(|taken| taken.at >= earliest) {
+            return Some(taken.view);
+        }
+        if asked.failed.is_some_and(|at| at >= earliest) {
+            return None;
+        }
+        self.begin(asked).await.ok().flatten()
+    }
+
+    /// A question is finished for those who come next, even if the one who asked it does not wait for the answer.
+    fn begin(self: &Arc<Self>, mut asked: OwnedMutexGuard<Asked>) -> JoinHandle<Option<Arc<View>>> {
+        let views = Arc::clone(self);
+        tokio::spawn(async move {
+            let at = Instant::now();
+            let view = views.ask(&mut asked.lines, at).await;
+            if view.is_none() {
+                asked.failed = Some(at);
+            }
+            view
+        })
+    }
+
+    async fn ask(&self, kept: &mut Option<Lines>, at: Instant) -> Option<Arc<View>> {
+        let (lines, texts) = self.operator.own_status(kept.take()).await.ok()?;
+        let groups = lines.groups();
+        *kept = Some(lines);
+        let mut shards = Vec::with_capacity(texts.len());
+        for text in texts {
             let view = serde_json::from_str::<ShardView>(&text).ok()?;
             if let Some(began) = SystemTime::now().checked_sub(Duration::from_micros(view.now_us)) {
                 self.clock_began.get_or_init(|| began);
             }
             shards.push(view);
         }
-        let view = Arc::new(View::of(self.node, info.groups, shards));
+        let view = Arc::new(View::of(self.node, groups, shards));
         let good_for = AGE_MAX.max(at.elapsed() * AGE_FACTOR);
         let taken = Taken { view: Arc::clone(&view), at, good_for };
         *self.newest.write().unwrap_or_else(PoisonError::into_inner) = Some(taken);

@@ -89,6 +89,7 @@ fn settings(config: &ValidNodeConfig) -> Result<Settings> {
         connections_max: config.http_connections_max as usize,
         requests_max: config.http_requests_max as usize,
         body_bytes_max: config.request_bytes_max as usize * BODY_FACTOR,
+        request_bytes_max: config.request_bytes_max as usize,
         head_timeout,
         body_timeout: head_timeout.min(BODY_TIMEOUT_MAX),
         request_timeout: Duration::from_millis(config.http_request_timeout_ms),

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use ringraft_net::wire::{AdminReply, AdminRequest};
 use serde::Deserialize;
+use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 
 use super::call::Call;
@@ -60,16 +61,20 @@ impl AdminApi {
 impl AdminService for AdminApi {
     async fn get_node_info(
         &self,
-        _message: Request<GetNodeInfoRequest>,
+        message: Request<GetNodeInfoRequest>,
     ) -> Result<Response<GetNodeInfoResponse>, Status> {
-        cluster::node_info(&self.state).await.map(Response::new)
+        let Call { timeout: patience, .. } = Call::of(&self.state, message.metadata())?;
+        let told = timeout(patience, cluster::node_info(&self.state)).await;
+        told.unwrap_or_else(|_| Err(status::too_late())).map(Response::new)
     }
 
     async fn get_cluster_status(
         &self,
-        _message: Request<GetClusterStatusRequest>,
+        message: Request<GetClusterStatusRequest>,
     ) -> Result<Response<GetClusterStatusResponse>, Status> {
-        cluster::status(&self.state).await.map(Response::new)
+        let Call { timeout: patience, .. } = Call::of(&self.state, message.metadata())?;
+        let told = timeout(patience, cluster::status(&self.state)).await;
+        told.unwrap_or_else(|_| Err(status::too_late())).map(Response::new)
     }
 
     async fn add_node(&self, message: Request<AddNodeRequest>) -> Result<Response<ChangeResponse>, Status> {
@@ -124,11 +129,14 @@ impl AdminService for AdminApi {
         &self,
         message: Request<TakeSnapshotRequest>,
     ) -> Result<Response<TakeSnapshotResponse>, Status> {
+        let Call { timeout: patience, .. } = Call::of(&self.state, message.metadata())?;
         let TakeSnapshotRequest { group, node } = *message.get_ref();
         let asked = AdminRequest::Snapshot { group };
-        let node = if node == 0 { self.leader(group).await? } else { node };
-        let answer = self.state.operator().ask_node(node, group, &asked).await;
-        match answer.map_err(status::of)? {
+        let answer = timeout(patience, async {
+            let node = if node == 0 { self.leader(group).await? } else { node };
+            self.state.operator().ask_node(node, group, &asked).await.map_err(status::of)
+        });
+        match answer.await.unwrap_or_else(|_| Err(status::lost()))? {
             AdminReply::SnapshotTaken { group, index } => Ok(Response::new(TakeSnapshotResponse { group, index })),
             other => Err(unexpected(&other)),
         }
@@ -225,6 +233,32 @@ fn host_and_port(address: &str) -> Option<(&str, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::{Fake, run};
+
+    /// The same question of all three calls that are no changes.
+    async fn asked(api: &AdminApi, grpc_timeout: &'static str) -> Vec<tonic::Code> {
+        fn with<T>(message: T, grpc_timeout: &'static str) -> Request<T> {
+            let mut request = Request::new(message);
+            request.metadata_mut().insert("grpc-timeout", grpc_timeout.parse().unwrap());
+            request
+        }
+        let info = api.get_node_info(with(GetNodeInfoRequest::default(), grpc_timeout)).await.unwrap_err();
+        let status = api.get_cluster_status(with(GetClusterStatusRequest::default(), grpc_timeout)).await.unwrap_err();
+        let wish = TakeSnapshotRequest { group: 0, node: 1 };
+        let snapshot = api.take_snapshot(with(wish, grpc_timeout)).await.unwrap_err();
+        vec![info.code(), status.code(), snapshot.code()]
+    }
+
+    #[test]
+    fn every_call_has_the_deadline_it_names() {
+        run(async {
+            let fake = Fake::start().await;
+            fake.script().answers = false;
+            let api = AdminApi::new(fake.state(|_| {}));
+            assert_eq!(asked(&api, "soon").await, [tonic::Code::InvalidArgument; 3]);
+            assert_eq!(asked(&api, "1m").await, [tonic::Code::DeadlineExceeded; 3]);
+        });
+    }
 
     #[test]
     fn nodes_are_numbered() {

@@ -102,7 +102,7 @@ async fn run(call: &Call, operations: Vec<Operation>, freshness: Freshness) -> R
                 }
             }
             Err(error) => {
-                let error = item_error(&Problem::from(error).in_group(group, None));
+                let error = item_error(&error.in_group(group, None));
                 places.into_iter().for_each(|place| outcomes[place] = Some(Err(error.clone())));
             }
         }

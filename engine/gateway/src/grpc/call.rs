@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use ringraft_net::client::ClientError;
 use ringraft_net::slots;
 use ringraft_net::wire::{Consistency, Operation, OperationResult, Position};
+use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -46,13 +46,15 @@ impl Freshness {
 pub(super) struct Call {
     pub(super) state: State,
     pub(super) timeout: Duration,
+    /// When that is over.
+    deadline: Instant,
 }
 
 impl Call {
     /// A call with this metadata.
     pub(super) fn of(state: &State, metadata: &MetadataMap) -> Result<Self, Status> {
         let timeout = deadline::of(metadata, state.settings().request_timeout)?;
-        Ok(Self { state: state.clone(), timeout })
+        Ok(Self { state: state.clone(), timeout, deadline: Instant::now() + timeout })
     }
 
     /// Asks for several operations of one group, all or nothing.
@@ -60,7 +62,8 @@ impl Call {
         &self,
         operations: Vec<Operation>,
         freshness: Freshness,
-    ) -> Result<(kv::Position, Vec<OperationResult>), ClientError> {
+    ) -> Result<(kv::Position, Vec<OperationResult>), Problem> {
+        self.state.fits(&operations)?;
         let Freshness { consistency, max_staleness_ms } = freshness;
         let client = self.state.client();
         let answer = client.request_with(operations, consistency, max_staleness_ms, Some(self.timeout)).await?;
@@ -93,10 +96,10 @@ impl Call {
         self.state.groups().await.map_err(status::of)
     }
 
-    /// What went wrong with a key of this slot, and who leads its group.
-    pub(super) async fn problem(&self, error: ClientError, slot: Option<u16>) -> Problem {
-        let problem = Problem::from(error);
-        let (Some(slot), Some(view)) = (slot, self.state.view().await) else { return problem };
+    /// What went wrong with a key of this slot, and who leads its group if that is known before the deadline.
+    async fn problem(&self, problem: Problem, slot: Option<u16>) -> Problem {
+        let Some(slot) = slot else { return problem };
+        let Ok(Some(view)) = timeout_at(self.deadline, self.state.view()).await else { return problem };
         let group = slots::group_of_slot(slot, view.groups.max(1));
         problem.in_group(group, Some(&view))
     }
@@ -118,7 +121,44 @@ fn internal(message: &str) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use ringraft_net::client::ClientError;
+
     use super::*;
+    use crate::fake::{Fake, run, until};
+
+    #[test]
+    fn what_is_too_large_for_the_cluster_is_refused_unsent() {
+        run(async {
+            let fake = Fake::start().await;
+            let state = fake.state(|settings| settings.request_bytes_max = 70 << 10);
+            let call = Call::of(&state, &MetadataMap::new()).unwrap();
+            let refused =
+                call.write(Operation::Put { key: b"k".to_vec(), value: vec![0; 70 << 10] }).await.unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+            let said = |name| refused.metadata().get(name).map(|value| value.to_str().unwrap());
+            assert_eq!(said("ringraft-reason"), Some("TOO_LARGE"));
+            assert_eq!((said("ringraft-retryable"), said("ringraft-outcome-unknown")), (Some("false"), Some("false")));
+            assert_eq!(fake.script().requests, 0);
+        });
+    }
+
+    #[test]
+    fn who_leads_is_looked_for_until_the_deadline_only() {
+        run(async {
+            let fake = Fake::start().await;
+            fake.script().answers = false;
+            let state = fake.state(|_| {});
+            let first = state.clone();
+            tokio::spawn(async move { first.view_now().await });
+            until(|| fake.script().statuses == 1).await;
+            let mut metadata = MetadataMap::new();
+            metadata.insert("grpc-timeout", "20m".parse().unwrap());
+            let call = Call::of(&state, &metadata).unwrap();
+            let problem = call.problem(ClientError::OutcomeUnknown.into(), Some(0)).await;
+            assert!(problem.outcome_unknown && problem.leader.is_none());
+            assert_eq!(fake.script().statuses, 1, "it waited for the end of a question and for another one");
+        });
+    }
 
     #[test]
     fn freshness_is_read_or_refused() {

@@ -134,6 +134,11 @@ pub(super) fn too_late() -> Status {
     Problem::from(ClientError::DeadlineExceeded { outcome_unknown: false }).into()
 }
 
+/// Something was asked for and not answered in time: it may have been done.
+pub(super) fn lost() -> Status {
+    Problem::from(ClientError::DeadlineExceeded { outcome_unknown: true }).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

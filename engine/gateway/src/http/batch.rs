@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::http::{Request, Response, StatusCode};
-use ringraft_net::client::ClientError;
 use ringraft_net::client::tokio::Answer as Answered;
 use ringraft_net::slots;
 use ringraft_net::wire::{Operation, OperationResult};
@@ -100,7 +99,14 @@ async fn batch_or_fail(state: &State, request: Request<Body>) -> Answer {
     for (group, places) in parts {
         let client = state.client().clone();
         let part: Vec<_> = places.iter().map(|place| operations[*place].clone()).collect();
-        asked.spawn(async move { (group, places, client.request_with(part, consistency, staleness, timeout).await) });
+        let fits = state.fits(&part);
+        asked.spawn(async move {
+            let answered = match fits {
+                Ok(()) => client.request_with(part, consistency, staleness, timeout).await.map_err(Failure::from),
+                Err(failure) => Err(failure),
+            };
+            (group, places, answered)
+        });
     }
     let mut results = vec![Value::Null; operations.len()];
     let mut failures = Vec::new();
@@ -120,7 +126,7 @@ async fn batch_or_fail(state: &State, request: Request<Body>) -> Answer {
 
 type Told = Result<(Stand, Vec<OperationResult>), Failure>;
 
-fn tell(group: u32, answered: Result<Answered<Vec<OperationResult>>, ClientError>) -> Told {
+fn tell(group: u32, answered: Result<Answered<Vec<OperationResult>>, Failure>) -> Told {
     let answer = answered?;
     debug_assert_eq!(answer.position.group, group);
     let stand = Stand { position: answer.position, term: answer.term };
@@ -188,6 +194,7 @@ mod tests {
     use axum::http::header::RETRY_AFTER;
 
     use super::*;
+    use crate::fake::{Fake, run};
 
     fn operations(text: &str) -> Result<Vec<Operation>, Failure> {
         let batch: Batch = body::json(text.as_bytes())?;
@@ -214,6 +221,19 @@ mod tests {
         ] {
             assert!(operations(&format!("{{\"operations\":[{member}]}}")).is_err(), "{member}");
         }
+    }
+
+    #[test]
+    fn a_part_too_large_for_its_group_is_refused_unsent() {
+        run(async {
+            let fake = Fake::start().await;
+            let state = fake.state(|settings| settings.request_bytes_max = 70 << 10);
+            let put = json!({ "op": "put", "key": "k", "value": "v".repeat(36 << 10) });
+            let body = json!({ "operations": [put, put] }).to_string();
+            let request = Request::post("/batch").body(body.into()).unwrap();
+            let response = batch_or_fail(&state, request).await.unwrap();
+            assert_eq!((response.status(), fake.script().requests), (StatusCode::PAYLOAD_TOO_LARGE, 0));
+        });
     }
 
     #[test]

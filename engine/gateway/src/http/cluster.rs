@@ -200,14 +200,10 @@ pub(super) async fn admin_status(Shared(state): Shared<State>, uri: Uri) -> Resp
 }
 
 async fn shards(state: &State) -> Result<Vec<Value>, Failure> {
-    let info = state.client().info().await?;
-    let mut shards = Vec::with_capacity(usize::from(info.shards));
-    for shard in 0..info.shards {
-        let text = state.client().status(state.settings().node, shard).await?;
-        let said = serde_json::from_str(&text).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
-        shards.push(said);
-    }
-    Ok(shards)
+    let (_, texts) = state.operator().own_status(None).await?;
+    let read = |text: &String| serde_json::from_str(text);
+    let read: Result<_, _> = texts.iter().map(read).collect();
+    read.map_err(|error| Failure::new(Code::Internal, error.to_string()))
 }
 
 #[cfg(test)]

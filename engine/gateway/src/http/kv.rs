@@ -12,6 +12,8 @@
 //! Invariants: a write is answered behind its commit, with index and term; at a follower it is answered with `307`, before
 //! its body is read where the key is known from the path, unless the gateway passes writes on.
 
+use std::time::{Duration, Instant};
+
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::http::header::{HeaderName, LOCATION, X_CONTENT_TYPE_OPTIONS};
@@ -52,11 +54,12 @@ pub(super) async fn set(Shared(state): Shared<State>, request: Request<Body>) ->
 async fn set_or_fail(state: &State, request: Request<Body>) -> Answer {
     let (uri, headers, method) = (request.uri().clone(), request.headers().clone(), request.method().clone());
     let query = Query::of(&uri, &["timeout_ms"])?;
-    let (timeout, condition, kind) = (query.timeout()?, Condition::of(&headers)?, body::kind(&headers)?);
+    let mut patience = query.timeout()?.unwrap_or(state.settings().request_timeout);
+    let (condition, kind) = (Condition::of(&headers)?, body::kind(&headers)?);
     let raw = raw_key(&uri);
     let may_be_verb = kind == Kind::Json && matches!(raw, "put" | "del");
     let path_key = decoded(raw)?;
-    if !may_be_verb && let Some(redirect) = redirect(state, &path_key, &uri).await {
+    if !may_be_verb && let Some(redirect) = redirect(state, &path_key, &uri, &mut patience).await {
         return Ok(redirect);
     }
     let bytes = body::read(request, state.settings()).await?;
@@ -64,10 +67,10 @@ async fn set_or_fail(state: &State, request: Request<Body>) -> Answer {
         Kind::Raw => write(path_key, bytes.to_vec(), None, condition, headers::wants_json(&headers))?,
         Kind::Json => wish(raw, path_key, body::json(&bytes)?, (&method, &headers), condition)?,
     };
-    if may_be_verb && let Some(redirect) = redirect(state, &wish.key, &uri).await {
+    if may_be_verb && let Some(redirect) = redirect(state, &wish.key, &uri, &mut patience).await {
         return Ok(redirect);
     }
-    carry_out(state, wish, timeout).await
+    carry_out(state, wish, patience).await
 }
 
 /// What a JSON body asks for.
@@ -137,17 +140,23 @@ pub(super) async fn remove(Shared(state): Shared<State>, request: Request<Body>)
 
 async fn remove_or_fail(state: &State, head: &axum::http::request::Parts) -> Answer {
     let timeout = Query::of(&head.uri, &["timeout_ms"])?.timeout()?;
+    let mut patience = timeout.unwrap_or(state.settings().request_timeout);
     let key = decoded(raw_key(&head.uri))?;
     let wish = removal(key, Condition::of(&head.headers)?, headers::wants_json(&head.headers))?;
-    match redirect(state, &wish.key, &head.uri).await {
+    match redirect(state, &wish.key, &head.uri, &mut patience).await {
         Some(redirect) => Ok(redirect),
-        None => carry_out(state, wish, timeout).await,
+        None => carry_out(state, wish, patience).await,
     }
 }
 
-async fn carry_out(state: &State, wish: Wish, timeout: Option<std::time::Duration>) -> Answer {
+async fn carry_out(state: &State, wish: Wish, patience: Duration) -> Answer {
+    if patience.is_zero() {
+        return Err(Failure::new(Code::Unavailable, "this node did not say in time who leads the key's group"));
+    }
     let Wish { key, operation, shown, as_json } = wish;
-    let answer = state.client().request_with(vec![operation], Consistency::Linearizable, 0, timeout).await?;
+    let operations = vec![operation];
+    state.fits(&operations)?;
+    let answer = state.client().request_with(operations, Consistency::Linearizable, 0, Some(patience)).await?;
     let stand = Stand { position: answer.position, term: answer.term };
     let Some(result) = answer.value.into_iter().next() else { return Err(no_result()) };
     let written = items::version_at(answer.position.index, answer.position.position);
@@ -262,9 +271,13 @@ fn found_value(key: &[u8], value: &[u8], version: u64, stand: Stand, as_json: bo
     response
 }
 
-/// The answer to a write that belongs to another node's leader, if this gateway knows where that is.
-async fn redirect(state: &State, key: &[u8], uri: &Uri) -> Option<Response<Body>> {
-    let Place::Elsewhere { group, leader, http: Some(address), .. } = state.place_of(key).await else { return None };
+/// The answer to a write that belongs to another node's leader, if this gateway knows where that is; finding out takes of
+/// the time that the write has.
+async fn redirect(state: &State, key: &[u8], uri: &Uri, patience: &mut Duration) -> Option<Response<Body>> {
+    let asked = Instant::now();
+    let place = state.place_of(key, *patience).await;
+    *patience = patience.saturating_sub(asked.elapsed());
+    let Place::Elsewhere { group, leader, http: Some(address), .. } = place else { return None };
     let path = uri.path_and_query().map_or(uri.path(), |path| path.as_str());
     let location = HeaderValue::try_from(format!("http://{address}{path}")).ok()?;
     let message = format!("node {} does not lead group {group}: node {leader} does", state.settings().node);
@@ -297,6 +310,7 @@ fn no_result() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::{Fake, run};
 
     fn wished(raw: &str, method: &Method, text: &str) -> Result<Operation, Failure> {
         let body = body::json(text.as_bytes())?;
@@ -330,6 +344,17 @@ mod tests {
         ] {
             assert_eq!(wished(raw, method, text).unwrap_err().code, Code::BadRequest, "{raw} {text}");
         }
+    }
+
+    #[test]
+    fn what_is_too_large_for_the_cluster_is_refused_unsent() {
+        run(async {
+            let fake = Fake::start().await;
+            let state = fake.state(|settings| (settings.request_bytes_max, settings.proxy) = (70 << 10, true));
+            let request = Request::put("/kv/k").header("content-type", "text/plain").body(vec![b'v'; 70 << 10].into());
+            let refused = set_or_fail(&state, request.unwrap()).await.unwrap_err();
+            assert_eq!((refused.code, fake.script().requests), (Code::TooLarge, 0));
+        });
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Off the data path. It starts nothing; `ringraft bench` does, and takes the same flags.
 
 use clap::Parser;
-use ringraft_bench::{BenchArgs, run};
+use ringraft_bench::{BenchArgs, prepare_output, run};
 
 /// Loads running systems and reports.
 #[derive(Parser)]
@@ -14,16 +14,21 @@ struct Program {
 
 fn main() -> std::process::ExitCode {
     let args = Program::parse().bench;
-    let report = match run(&args, &[], &args.endpoints) {
-        Ok(report) => report,
-        Err(error) => {
+    let ended =
+        match args.output.as_deref().map_or(Ok(()), prepare_output).and_then(|()| run(&args, &[], &args.endpoints)) {
+            Ok(ended) => ended,
+            Err(error) => {
+                eprintln!("error: {error}");
+                return 2.into();
+            }
+        };
+    let written = args.output.as_deref().map_or(Ok(()), |folder| ended.write(folder));
+    let printed = ended.report.print(args.json);
+    for error in [written.err().map(|error| error.to_string()), printed.err().map(|error| error.to_string())] {
+        if let Some(error) = error {
             eprintln!("error: {error}");
             return 2.into();
         }
-    };
-    if let Err(error) = report.print(args.json) {
-        eprintln!("error: {error}");
-        return 2.into();
     }
-    u8::from(!report.ok()).into()
+    u8::from(!ended.report.ok()).into()
 }

@@ -153,7 +153,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration::parse, help_heading = "Load")]
     pub warmup: Duration,
 
-    /// How long to wait for outstanding answers at the end, and the deadline of one operation
+    /// The deadline of one operation, and how long to wait for outstanding answers at the end
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse, help_heading = "Load")]
     pub timeout: Duration,
 
@@ -243,6 +243,9 @@ pub enum ArgumentsError {
     /// Too coarse to be a schedule.
     #[error("--wake must be at most 100ms")]
     Wake,
+    /// Every operation would fail.
+    #[error("--timeout must be longer than zero")]
+    Timeout,
     /// More than the generator holds.
     #[error("--clients times --pipeline must be at most 1000000")]
     Outstanding,
@@ -266,6 +269,9 @@ impl BenchArgs {
         }
         if self.duration.is_zero() {
             return Err(ArgumentsError::Duration);
+        }
+        if self.timeout.is_zero() {
+            return Err(ArgumentsError::Timeout);
         }
         if self.wake > Duration::from_millis(100) {
             return Err(ArgumentsError::Wake);
@@ -334,7 +340,7 @@ impl BenchArgs {
             pace,
             warmup_ns: self.warmup.as_nanos() as u64,
             window_ns: self.duration.as_nanos() as u64,
-            drain_ns_max: self.timeout.as_nanos() as u64,
+            timeout_ns: self.timeout.as_nanos() as u64,
             wake_ns_min: self.wake.as_nanos() as u64,
             verify_values: self.preloads(),
             samples_max: 0,
@@ -407,6 +413,7 @@ mod tests {
         let refused = |words: &[&str]| parse(words).unwrap().validate().unwrap_err();
         assert_eq!(refused(&["--target", "etcd"]), ArgumentsError::Address("etcd"));
         assert_eq!(refused(&["--duration", "0s"]), ArgumentsError::Duration);
+        assert_eq!(refused(&["--timeout", "0s"]), ArgumentsError::Timeout);
         assert_eq!(refused(&["--wake", "1s"]), ArgumentsError::Wake);
         assert_eq!(refused(&["--clients", "100000", "--pipeline", "1000"]), ArgumentsError::Outstanding);
         assert_eq!(refused(&["--keys", "200000000", "--read-percent", "1"]), ArgumentsError::Keys);

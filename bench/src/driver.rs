@@ -11,7 +11,8 @@
 //! Invariants:
 //! - open loop: an operation's intended start comes from the schedule alone; if it cannot be sent (all slots taken, the
 //!   target busy, the loop late) it stays due and its latency grows;
-//! - every operation of the window ends as exactly one success or one error;
+//! - every operation of the window ends as exactly one success or one error, at the latest after `timeout_ns`;
+//! - a connection that takes nothing holds up no other: slots that are busy make way for those behind them;
 //! - no allocation per operation: slots are made once, completions go through one reused vector.
 //!
 //! It does not spin: with nothing due it sleeps in the target's poll, at least `wake_ns_min`, so an open loop sends at
@@ -56,8 +57,8 @@ pub struct Load {
     pub window_ns: u64,
     /// The window ends when so many of its operations were sent and answered, if that is before its time is over.
     pub operations_max: u64,
-    /// How long answers are awaited after the window.
-    pub drain_ns_max: u64,
+    /// How long an answer is awaited: beyond it the operation is a timeout, and so is the drain after the window over.
+    pub timeout_ns: u64,
     /// Shortest sleep of an idle open loop.
     pub wake_ns_min: u64,
     /// Check what gets and deletes find: right if all keys were preloaded by this workload.
@@ -113,6 +114,10 @@ pub struct Outcome {
 const BURST: usize = 512;
 /// How early the servers' figures are taken, so that the time it takes falls into the warm-up.
 const EARLY_NS: u64 = 3_000_000;
+/// Slots whose connections are busy that are passed over in one turn; those behind them are next in the turn after it.
+const PASSED_OVER_MAX: usize = 256;
+/// Looks for operations without an answer are this share of the timeout apart at least.
+const TIMEOUT_SHARE: u64 = 100;
 /// Wait when nothing can be sent before an answer comes.
 const BLOCKED_WAIT: Duration = Duration::from_millis(1);
 const SECOND_NS: u64 = 1_000_000_000;
@@ -148,6 +153,8 @@ pub struct Driver<'a, T: ?Sized, C> {
     slots: Vec<Slot>,
     /// First in, first out: operations spread over all slots, hence over all connections.
     free: VecDeque<u32>,
+    /// No operation on its way is older than the timeout before this time.
+    expiry_ns: u64,
     completions: Vec<Completion>,
     /// The workload's current operation has not been accepted yet.
     held: bool,
@@ -176,6 +183,7 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
             load,
             slots: vec![slot; outstanding],
             free: (0..outstanding as u32).collect(),
+            expiry_ns: start_ns.saturating_add(load.timeout_ns),
             completions: Vec::with_capacity(outstanding.min(BURST * 8)),
             held: false,
             recorder: Recorder::new(),
@@ -243,7 +251,7 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
                 let backlog = schedule.as_ref().map_or(0, |s| s.count_before(now_ns).saturating_sub(s.next_number()));
                 self.show(observer, now_ns, backlog);
             }
-            let timeout = self.timeout(next, now_ns);
+            let timeout = self.wait(next, now_ns);
             self.turn(timeout)?;
         }
         observer.window_ended(self.completed);
@@ -268,7 +276,7 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
         observer.second(&ProgressView { now_ns, completed, outstanding, backlog, recorder: &self.recorder });
     }
 
-    fn timeout(&self, next: Next, now_ns: u64) -> Duration {
+    fn wait(&self, next: Next, now_ns: u64) -> Duration {
         match next {
             Next::Again => Duration::ZERO,
             Next::Blocked => BLOCKED_WAIT.min(Duration::from_nanos(self.window_end_ns().saturating_sub(now_ns))),
@@ -279,13 +287,13 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
     /// Open loop: sends operations whose intended start has come.
     fn send_due(&mut self, schedule: &mut Schedule, now_ns: u64, burst: usize) -> Next {
         let end_ns = self.window_end_ns();
+        let mut passed_over = 0;
         for _ in 0..burst {
             let intended_ns = schedule.next_start();
             if intended_ns >= end_ns || intended_ns > now_ns {
                 return Next::Until(intended_ns.min(end_ns));
             }
-            let Some(&slot) = self.free.front() else { return Next::Blocked };
-            if self.send(slot, intended_ns, now_ns).is_err() {
+            if self.send(Some(intended_ns), now_ns, &mut passed_over).is_err() {
                 return Next::Blocked;
             }
             schedule.advance();
@@ -295,10 +303,9 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
 
     /// Closed loop: every free slot sends its next operation, meant to start when the slot became free.
     fn send_free(&mut self, now_ns: u64, burst: usize) -> Next {
+        let mut passed_over = 0;
         for _ in 0..burst {
-            let Some(&slot) = self.free.front() else { return Next::Blocked };
-            let intended_ns = self.slots[slot as usize].intended_ns;
-            if self.send(slot, intended_ns, now_ns).is_err() {
+            if self.send(None, now_ns, &mut passed_over).is_err() {
                 return Next::Blocked;
             }
         }
@@ -310,20 +317,37 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
         self.offered >= self.load.operations_max
     }
 
-    fn send(&mut self, slot_number: u32, intended_ns: u64, now_ns: u64) -> Result<(), Busy> {
-        if self.all_are_sent() {
+    /// Sends the next operation in the first free slot whose connection takes it, meant to start when the slot became free
+    /// unless a time is given.
+    fn send(&mut self, intended_ns: Option<u64>, now_ns: u64, passed_over: &mut usize) -> Result<(), Busy> {
+        if self.all_are_sent() || self.free.is_empty() {
             return Err(Busy);
         }
         if !self.held {
             self.workload.advance();
             self.held = true;
         }
-        self.submit_current(slot_number, intended_ns, now_ns)?;
-        self.held = false;
+        let intended_ns = self.submit_held(intended_ns, now_ns, passed_over)?;
         if self.in_window(intended_ns) {
             self.offered += 1;
         }
         Ok(())
+    }
+
+    /// Submits the held operation in the first free slot that takes it; when it was meant to start.
+    fn submit_held(&mut self, intended_ns: Option<u64>, now_ns: u64, passed_over: &mut usize) -> Result<u64, Busy> {
+        while let Some(&slot) = self.free.front()
+            && *passed_over < self.free.len().min(PASSED_OVER_MAX)
+        {
+            let intended_ns = intended_ns.unwrap_or(self.slots[slot as usize].intended_ns);
+            if self.submit_current(slot, intended_ns, now_ns).is_ok() {
+                self.held = false;
+                return Ok(intended_ns);
+            }
+            *passed_over += 1;
+            self.free.rotate_left(1);
+        }
+        Err(Busy)
     }
 
     fn submit_current(&mut self, slot_number: u32, intended_ns: u64, now_ns: u64) -> Result<(), Busy> {
@@ -348,7 +372,31 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
             self.complete(completion);
         }
         self.completions = completions;
+        self.expire();
         Ok(())
+    }
+
+    /// Ends operations whose answers did not come in time; their connections may still give them, which changes nothing.
+    /// How many there were.
+    fn expire(&mut self) -> usize {
+        let (now_ns, timeout_ns) = (self.clock.now(), self.load.timeout_ns);
+        if now_ns < self.expiry_ns {
+            return 0;
+        }
+        let (mut expired, mut oldest_ns) = (0, now_ns);
+        for number in 0..self.slots.len() {
+            let Slot { sent_ns, generation, in_use, .. } = self.slots[number];
+            if in_use && now_ns.saturating_sub(sent_ns) >= timeout_ns {
+                let tag = u64::from(generation) << 32 | number as u64;
+                self.complete(Completion { tag, at_ns: now_ns, result: Err(ErrorKind::Timeout) });
+                expired += 1;
+            } else if in_use {
+                oldest_ns = oldest_ns.min(sent_ns);
+            }
+        }
+        let next_ns = oldest_ns.saturating_add(timeout_ns);
+        self.expiry_ns = next_ns.max(now_ns.saturating_add(timeout_ns / TIMEOUT_SHARE));
+        expired
     }
 
     /// Ends an operation; `None` when the completion is of an earlier use of its slot.
@@ -374,8 +422,7 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
             self.keep(Sample { intended_ns, latency_ns, good: result.is_ok() });
             match result {
                 Ok(()) => self.recorder.success(kind, latency_ns, at_ns.saturating_sub(sent_ns)),
-                Err(ErrorKind::Timeout) => self.recorder.unanswered(kind, ErrorKind::Timeout, latency_ns),
-                Err(error) => self.recorder.error(error),
+                Err(error) => self.recorder.failure(kind, error, latency_ns),
             }
         }
         Some(result)
@@ -391,7 +438,7 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
     fn unanswered(&mut self, kind: OperationKind, error: ErrorKind, intended_ns: u64, now_ns: u64) {
         let latency_ns = now_ns.saturating_sub(intended_ns);
         self.keep(Sample { intended_ns, latency_ns, good: false });
-        self.recorder.unanswered(kind, error, latency_ns);
+        self.recorder.failure(kind, error, latency_ns);
     }
 
     /// A success that saw the wrong thing is an error.
@@ -408,7 +455,7 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
 
     /// Waits for the answers of what was sent; what stays unanswered is a timeout.
     fn drain(&mut self) -> Result<(), TargetError> {
-        let give_up_ns = self.clock.now() + self.load.drain_ns_max;
+        let give_up_ns = self.clock.now().saturating_add(self.load.timeout_ns);
         while self.outstanding() > 0 && self.clock.now() < give_up_ns {
             self.turn(BLOCKED_WAIT)?;
         }
@@ -439,26 +486,30 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
         }
     }
 
-    /// Writes every key once, in a closed loop, before anything is measured. Gives up after some failures.
+    /// Writes every key once, in a closed loop, before anything is measured. Gives up after some failures, and when nothing
+    /// is written for as long as an answer may take.
     pub fn preload(mut self, observer: &mut impl Observer, stop: &AtomicBool) -> Result<Preload, TargetError> {
         let keys = self.workload.options().keys;
         let mut next_key = 0;
         let mut written = 0;
         let mut failures = Vec::new();
         let mut next_second_ns = self.start_ns + SECOND_NS;
+        let mut progress_ns = self.start_ns;
         while written < keys && failures.len() < PRELOAD_FAILURES_MAX && !stop.load(Ordering::Relaxed) {
             let now_ns = self.clock.now();
+            let mut passed_over = 0;
             for _ in 0..BURST {
-                let Some(&slot) = self.free.front() else { break };
+                if self.free.is_empty() {
+                    break;
+                }
                 if !self.held && next_key < keys {
                     self.workload.put_of(next_key);
                     next_key += 1;
                     self.held = true;
                 }
-                if !self.held || self.submit_current(slot, now_ns, now_ns).is_err() {
+                if !self.held || self.submit_held(Some(now_ns), now_ns, &mut passed_over).is_err() {
                     break;
                 }
-                self.held = false;
             }
             if now_ns >= next_second_ns {
                 next_second_ns += SECOND_NS;
@@ -468,13 +519,23 @@ impl<'a, T: Target + ?Sized, C: Clock> Driver<'a, T, C> {
             self.target.poll(BLOCKED_WAIT, &mut completions)?;
             for completion in completions.drain(..) {
                 match self.complete(completion) {
-                    Some(Ok(())) => written += 1,
+                    Some(Ok(())) => {
+                        written += 1;
+                        progress_ns = now_ns;
+                    }
                     Some(Err(error)) => failures.push(error),
                     None => {}
                 }
             }
             self.completions = completions;
+            let expired = self.expire();
+            failures.extend(std::iter::repeat_n(ErrorKind::Timeout, expired));
             if written + failures.len() as u64 == keys {
+                break;
+            }
+            // Also when the target takes nothing, so that nothing can expire.
+            if now_ns.saturating_sub(progress_ns) > self.load.timeout_ns.saturating_mul(2) {
+                failures.push(ErrorKind::Timeout);
                 break;
             }
         }

@@ -32,6 +32,8 @@ struct FakeTarget {
     capacity: usize,
     fail: Option<ErrorKind>,
     silent: bool,
+    /// Every slot with this remainder belongs to a link that takes nothing: remainder and number of links.
+    dead_link: Option<(u64, u64)>,
     queue: VecDeque<(u64, u64, Result<Seen, ErrorKind>)>,
     stored: BTreeMap<Vec<u8>, Vec<u8>>,
     submitted: u64,
@@ -48,6 +50,7 @@ impl FakeTarget {
             capacity: usize::MAX,
             fail: None,
             silent: false,
+            dead_link: None,
             queue: VecDeque::new(),
             stored: BTreeMap::new(),
             submitted: 0,
@@ -58,7 +61,8 @@ impl FakeTarget {
 
 impl Target for FakeTarget {
     fn submit(&mut self, operation: &Operation<'_>, tag: u64, now_ns: u64) -> Result<(), Busy> {
-        if self.queue.len() >= self.capacity {
+        let is_dead = |(link, links)| u64::from(tag as u32) % links == link;
+        if self.queue.len() >= self.capacity || self.dead_link.is_some_and(is_dead) {
             return Err(Busy);
         }
         let mut done_ns = now_ns + self.service_ns;
@@ -147,7 +151,7 @@ fn open(rate: u64, outstanding_max: usize) -> Load {
         pace: Pace::Open { rate, outstanding_max },
         warmup_ns: 1_000 * MILLISECOND,
         window_ns: 2_000 * MILLISECOND,
-        drain_ns_max: 1_000 * MILLISECOND,
+        timeout_ns: 1_000 * MILLISECOND,
         wake_ns_min: 100 * MICROSECOND,
         operations_max: u64::MAX,
         verify_values: false,
@@ -261,7 +265,7 @@ fn a_busy_target_delays_and_is_not_an_error() {
 }
 
 #[test]
-fn failures_are_errors_by_kind_and_not_latencies() {
+fn fast_refusals_are_errors_by_kind_and_not_latencies() {
     let clock = FakeClock::default();
     let mut target = FakeTarget::new(&clock, MILLISECOND);
     target.fail = Some(ErrorKind::Overloaded);
@@ -269,6 +273,62 @@ fn failures_are_errors_by_kind_and_not_latencies() {
     assert_eq!(outcome.recorder.errors_by_kind(), BTreeMap::from([("overloaded", 2_000)]));
     assert_eq!(outcome.achieved, 0);
     assert_eq!(outcome.recorder.response().len(), 0);
+}
+
+#[test]
+fn slow_failures_are_in_the_percentiles() {
+    for error in [ErrorKind::Disconnected, ErrorKind::OutcomeUnknown, ErrorKind::Unavailable, ErrorKind::Overloaded] {
+        let clock = FakeClock::default();
+        let mut target = FakeTarget::new(&clock, 400 * MILLISECOND);
+        target.fail = Some(error);
+        let (outcome, _) = run(&mut target, open(1_000, 1_000), 0);
+        assert_eq!(outcome.recorder.errors_by_kind(), BTreeMap::from([(error.name(), 2_000)]));
+        let response = outcome.recorder.response();
+        assert_eq!(response.len(), 2_000);
+        assert!(response.min() >= 399 * MILLISECOND, "{}", response.min());
+    }
+}
+
+#[test]
+fn a_link_that_takes_nothing_does_not_stop_the_others() {
+    for pace in [Pace::Closed { outstanding: 64 }, Pace::Open { rate: 10_000, outstanding_max: 1_024 }] {
+        let clock = FakeClock::default();
+        let mut target = FakeTarget::new(&clock, MILLISECOND);
+        target.dead_link = Some((0, 4));
+        let (outcome, _) = run(&mut target, Load { pace, ..open(1, 1) }, 0);
+        assert_eq!(outcome.recorder.errors(), 0, "{pace:?}");
+        // 48 of the 64 clients go on, at 1 ms each; the open loop has slots enough.
+        let expected = if matches!(pace, Pace::Closed { .. }) { 96_000 } else { 20_000 };
+        assert!(outcome.achieved.abs_diff(expected) < expected / 4, "{pace:?}: {}", outcome.achieved);
+    }
+}
+
+#[test]
+fn an_operation_without_an_answer_frees_its_slot_at_the_deadline() {
+    let clock = FakeClock::default();
+    let mut target = FakeTarget::new(&clock, MILLISECOND);
+    target.silent = true;
+    let load = Load { pace: Pace::Closed { outstanding: 8 }, timeout_ns: 100 * MILLISECOND, ..open(1, 1) };
+    let (outcome, _) = run(&mut target, load, 0);
+    // Each of the eight clients waits 100 ms for each of its operations, over 2 s, and a turn or so longer.
+    assert!((8 * 18..=8 * 20).contains(&outcome.recorder.errors()), "{}", outcome.recorder.errors());
+    assert_eq!(outcome.recorder.errors_by_kind().into_keys().collect::<Vec<_>>(), ["timeout"]);
+    let response = outcome.recorder.response();
+    assert!(response.min() >= 99 * MILLISECOND && response.max() < 110 * MILLISECOND, "{}", response.max());
+}
+
+#[test]
+fn a_preload_of_a_server_that_never_answers_ends() {
+    for capacity in [usize::MAX, 0] {
+        let clock = FakeClock::default();
+        let mut target = FakeTarget::new(&clock, MILLISECOND);
+        (target.silent, target.capacity) = (true, capacity);
+        let mut workload = workload(0);
+        let load = Load { pace: Pace::Closed { outstanding: 16 }, ..open(1, 1) };
+        let driver = Driver::new(&mut target, &clock, &mut workload, load);
+        let preload = driver.preload(&mut Counter::default(), &AtomicBool::new(false)).unwrap();
+        assert_eq!((preload.written, preload.failures.first()), (0, Some(&ErrorKind::Timeout)));
+    }
 }
 
 #[test]

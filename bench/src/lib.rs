@@ -35,5 +35,5 @@ pub mod workload;
 
 pub use arguments::{BenchArgs, Protocol, TargetName};
 pub use report::{Floor, Report};
-pub use run::{BenchError, Sampled, run, run_sampled, run_until};
+pub use run::{BenchError, Ended, Sampled, prepare_output, run, run_sampled, run_until};
 pub use system::ServerProcess;

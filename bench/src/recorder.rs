@@ -11,6 +11,8 @@ use crate::workload::OperationKind;
 
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
+/// A refusal that comes sooner is a fast one.
+const FAST_REFUSAL_NS: u64 = 10_000_000;
 
 /// An empty latency histogram.
 #[must_use]
@@ -69,6 +71,11 @@ impl ErrorKind {
         Self::WrongValue,
         Self::Overrun,
     ];
+
+    /// Whether nobody answered: how long the answer would have taken is not known.
+    fn is_unanswered(self) -> bool {
+        matches!(self, Self::OutcomeUnknown | Self::Disconnected | Self::Timeout | Self::Overrun)
+    }
 
     /// The name in reports.
     #[must_use]
@@ -159,16 +166,14 @@ impl Recorder {
         recorder.service.saturating_record(service_ns.max(1));
     }
 
-    /// An operation that failed. Its latency is not recorded: a fast refusal must not improve the percentiles.
-    pub fn error(&mut self, error: ErrorKind) {
+    /// An operation that failed after this time. It is in the response histogram with the time it had waited, a lower
+    /// bound of what its user waits, so that its absence does not improve the percentiles. A fast refusal would improve
+    /// them by being there: it is only counted.
+    pub fn failure(&mut self, kind: OperationKind, error: ErrorKind, waited_ns: u64) {
         self.errors[error as usize] += 1;
-    }
-
-    /// An operation that was never answered (or never sent): an error, and in the response histogram with the time
-    /// it had waited, a lower bound, so that its absence does not improve the percentiles.
-    pub fn unanswered(&mut self, kind: OperationKind, error: ErrorKind, waited_ns: u64) {
-        self.error(error);
-        self.kind_mut(kind).response.saturating_record(waited_ns.max(1));
+        if error.is_unanswered() || waited_ns >= FAST_REFUSAL_NS {
+            self.kind_mut(kind).response.saturating_record(waited_ns.max(1));
+        }
     }
 
     /// Number of failed operations.
@@ -244,8 +249,8 @@ mod tests {
     fn failures_do_not_improve_percentiles() {
         let mut recorder = Recorder::new();
         recorder.success(OperationKind::Put, 1_000_000, 900_000);
-        recorder.error(ErrorKind::Overloaded);
-        recorder.unanswered(OperationKind::Get, ErrorKind::Timeout, 5_000_000);
+        recorder.failure(OperationKind::Put, ErrorKind::Overloaded, 5_000);
+        recorder.failure(OperationKind::Get, ErrorKind::Timeout, 5_000_000);
         assert_eq!(recorder.operations(), 3);
         assert_eq!(recorder.errors_by_kind(), BTreeMap::from([("overloaded", 1), ("timeout", 1)]));
         assert_eq!(recorder.response().len(), 2);
@@ -254,5 +259,16 @@ mod tests {
         total.merge(&recorder);
         total.merge(&recorder);
         assert_eq!((total.operations(), total.errors(), total.response().len()), (6, 4, 4));
+    }
+
+    #[test]
+    fn failures_that_users_waited_for_are_in_the_percentiles() {
+        for error in ErrorKind::ALL {
+            let mut recorder = Recorder::new();
+            recorder.success(OperationKind::Put, 1_000_000, 900_000);
+            recorder.failure(OperationKind::Put, error, 3_000_000_000);
+            assert!(recorder.response().max() >= 3_000_000_000, "{}", error.name());
+            assert_eq!(recorder.service().len(), 1, "{}", error.name());
+        }
     }
 }

@@ -144,7 +144,7 @@ fn one_failure_anywhere_is_not_ok() {
 #[test]
 fn the_table_shows_both_systems_and_the_errors() {
     let mut first = round(1_000, 1_000_000);
-    first.outcome.recorder.error(ErrorKind::Overloaded);
+    first.outcome.recorder.failure(OperationKind::Put, ErrorKind::Overloaded, 1);
     let mut report = report();
     report.system = system(TargetName::Ringraft, &[first]);
     let text = crate::table::format(&report);

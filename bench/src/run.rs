@@ -31,6 +31,9 @@ use crate::targets::{Target, TargetError, TargetFacts};
 use crate::workload::{OperationKind, Workload, WorkloadOptions};
 use crate::{hgrm, host, plot, samples};
 
+/// The report in the folder of `--output`.
+const REPORT: &str = "report.json";
+
 /// Why a run gave no report. Failed operations are part of the report instead.
 #[derive(Debug, Error)]
 pub enum BenchError {
@@ -63,6 +66,12 @@ pub enum BenchError {
     /// Stopped before anything was measured.
     #[error("stopped before anything was measured")]
     Interrupted,
+    /// The folder of `--output` holds a report.
+    #[error("{path} exists already: give another --output, or move it away")]
+    Exists {
+        /// The report.
+        path: String,
+    },
     /// A file of `--output` could not be written.
     #[error("{path}: {source}")]
     Output {
@@ -81,25 +90,57 @@ struct System {
     name: TargetName,
     endpoints: Vec<String>,
     sampler: Sampler,
+    /// Its processes were looked for: whether they are all is seen when it tells how many nodes it has.
+    is_guessed: bool,
+    /// Why the figures of its processes are missing.
+    uncounted: Option<String>,
     facts: TargetFacts,
     rounds: Vec<Round>,
     total: Recorder,
     preloaded: bool,
 }
 
-/// Runs the load that the flags describe. `servers` are the processes of the ringraft cluster whose CPU, memory and
-/// writes are counted (empty: those that listen locally at the endpoints); `endpoints` are its addresses.
-pub fn run(args: &BenchArgs, servers: &[ServerProcess], endpoints: &[String]) -> Result<Report, BenchError> {
-    run_until(args, servers, endpoints, &AtomicBool::new(false))
+/// A run that has ended: its report, and what the files of `--output` are made of.
+pub struct Ended {
+    /// Its figures.
+    pub report: Report,
+    /// The histograms of each system.
+    totals: Vec<(TargetName, Recorder)>,
 }
 
-/// As [`run`], and ends early, with a report of what was measured until then, when `stop` becomes true.
+impl Ended {
+    /// Writes the files of `--output`.
+    pub fn write(&self, folder: &Path) -> Result<(), BenchError> {
+        write_files(folder, &self.report, &self.totals)
+    }
+}
+
+/// Makes the folder of `--output`, before anything runs: a report that is there already is not replaced.
+pub fn prepare_output(folder: &Path) -> Result<(), BenchError> {
+    let error = |source| BenchError::Output { path: folder.display().to_string(), source };
+    fs::create_dir_all(folder).map_err(error)?;
+    let path = folder.join(REPORT);
+    if path.try_exists().map_err(error)? {
+        return Err(BenchError::Exists { path: path.display().to_string() });
+    }
+    Ok(())
+}
+
+/// Runs the load that the flags describe. `servers` are the processes of the ringraft cluster whose CPU, memory and
+/// writes are counted (empty: those that listen locally at the endpoints, if they are all); `endpoints` are its addresses.
+/// Writes no files: [`Ended::write`] does.
+pub fn run(args: &BenchArgs, servers: &[ServerProcess], endpoints: &[String]) -> Result<Ended, BenchError> {
+    run_until(args, servers, endpoints, (&AtomicBool::new(false), &AtomicBool::new(false)))
+}
+
+/// As [`run`], and raises `begun` when the first window begins, and ends early, with a report of what was measured until
+/// then, when `stop` becomes true.
 pub fn run_until(
     args: &BenchArgs,
     servers: &[ServerProcess],
     endpoints: &[String],
-    stop: &AtomicBool,
-) -> Result<Report, BenchError> {
+    (begun, stop): (&AtomicBool, &AtomicBool),
+) -> Result<Ended, BenchError> {
     args.validate()?;
     // A sleep of 100 us must not become 150: the default slack is 50 us. A refusal costs only precision.
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1_000));
@@ -111,7 +152,7 @@ pub fn run_until(
     for round in 0..args.repeat {
         for system in &mut systems {
             if !stop.load(Ordering::Relaxed) {
-                let measured = system.round(args, args.load(), round, MonotonicClock::start(), (None, stop));
+                let measured = system.round(args, args.load(), round, MonotonicClock::start(), (begun, stop));
                 measured.map_err(|error| error.of(system.name))?;
             }
         }
@@ -121,10 +162,7 @@ pub fn run_until(
         return Err(BenchError::Interrupted);
     }
     let report = assemble(args, &systems, started_unix_s, interrupted);
-    if let Some(folder) = &args.output {
-        write_files(folder, &report, &systems)?;
-    }
-    Ok(report)
+    Ok(Ended { report, totals: systems.into_iter().map(|system| (system.name, system.total)).collect() })
 }
 
 /// A run of one system whose operations were kept one by one.
@@ -154,7 +192,7 @@ pub fn run_sampled(
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1_000));
     let mut system = System::new(args.target, args, servers, endpoints)?;
     let load = Load { samples_max: samples::SAMPLES_MAX, ..args.load() };
-    system.round(args, load, 0, clock, (Some(begun), stop)).map_err(|error| error.of(system.name))?;
+    system.round(args, load, 0, clock, (begun, stop)).map_err(|error| error.of(system.name))?;
     let report = system.report(args);
     let outcome = system.rounds.pop().ok_or(BenchError::Interrupted)?.outcome;
     let (samples, window_start_ns) = (outcome.samples, outcome.window_start_ns);
@@ -199,14 +237,14 @@ impl System {
         if endpoints.is_empty() {
             return Err(BenchError::NoEndpoints);
         }
-        let servers = match name {
-            TargetName::Ringraft if !servers.is_empty() => servers.to_vec(),
-            _ => listening_processes(&addresses(&endpoints)),
-        };
+        let is_guessed = name != TargetName::Ringraft || servers.is_empty();
+        let servers = if is_guessed { listening_processes(&addresses(&endpoints)) } else { servers.to_vec() };
         Ok(Self {
             name,
             endpoints,
             sampler: Sampler::new(&servers),
+            is_guessed,
+            uncounted: None,
             facts: TargetFacts::default(),
             rounds: Vec::new(),
             total: Recorder::new(),
@@ -218,7 +256,7 @@ impl System {
         let (endpoints, connections) = (&self.endpoints, args.connections as usize);
         Ok(match self.name {
             TargetName::Ringraft => return connect_ringraft(args, endpoints, clock),
-            TargetName::Etcd => Box::new(EtcdTarget::connect(EtcdApi, endpoints, connections, clock)?),
+            TargetName::Etcd => Box::new(EtcdTarget::connect(EtcdApi, endpoints, connections, args.timeout, clock)?),
             TargetName::Redis => Box::new(RedisTarget::connect(&endpoints[0], connections, clock)?),
         })
     }
@@ -230,9 +268,15 @@ impl System {
         load: Load,
         round: u32,
         clock: MonotonicClock,
-        (begun, stop): (Option<&AtomicBool>, &AtomicBool),
+        (begun, stop): (&AtomicBool, &AtomicBool),
     ) -> Result<(), RoundError> {
         let mut target = self.connect(args, clock)?;
+        if self.is_guessed
+            && let Err(reason) = check_all_found(self.sampler.servers().len(), target.facts().nodes)
+        {
+            self.sampler = Sampler::new(&[]);
+            self.uncounted = Some(reason);
+        }
         let seed = args.seed.wrapping_add(u64::from(round) << 32);
         let mut workload = Workload::new(WorkloadOptions { seed, ..args.workload() });
         let label = self.name.name();
@@ -241,10 +285,11 @@ impl System {
             self.preload(args, target.as_mut(), &mut workload, &clock, stop)?;
         }
         let mut observer = self.observer(args, label.to_owned());
-        observer.begun = begun;
+        observer.begun = Some(begun);
         let outcome = Driver::new(target.as_mut(), &clock, &mut workload, load).run(&mut observer, stop)?;
         let (before, after) = (observer.before.take(), observer.after.take());
         self.facts = target.facts();
+        self.facts.warnings.extend(self.uncounted.clone());
         self.total.merge(&outcome.recorder);
         self.rounds.push(Round { outcome, before, after });
         Ok(())
@@ -290,8 +335,23 @@ fn connect_ringraft(
         }
         Protocol::Http => Box::new(RingraftHttpTarget::connect(endpoints, connections, consistency, clock)?),
         Protocol::Grpc => {
-            Box::new(RingraftGrpcTarget::connect(RingraftApi { consistency }, endpoints, connections, clock)?)
+            let api = RingraftApi { consistency };
+            Box::new(RingraftGrpcTarget::connect(api, endpoints, connections, args.timeout, clock)?)
         }
+    })
+}
+
+/// The figures of some processes are not those of a system that has more of them. None at all: they run elsewhere.
+fn check_all_found(found: usize, nodes: usize) -> Result<(), String> {
+    if found == 0 || found == nodes {
+        return Ok(());
+    }
+    let what = "CPU, memory and writes of the servers are not counted";
+    Err(match nodes {
+        0 => format!("{what}: the system does not say how many nodes it has"),
+        _ => format!(
+            "{what}: {found} local processes listen at the addresses given, of {nodes} nodes; give all addresses"
+        ),
     })
 }
 
@@ -331,21 +391,20 @@ fn assemble(args: &BenchArgs, systems: &[System], started_unix_s: u64, interrupt
 }
 
 /// `report.json`, `SYSTEM-KIND.hgrm` (from intended start), `SYSTEM-KIND-service.hgrm`, `latency.svg`.
-fn write_files(folder: &Path, report: &Report, systems: &[System]) -> Result<(), BenchError> {
+fn write_files(folder: &Path, report: &Report, totals: &[(TargetName, Recorder)]) -> Result<(), BenchError> {
     let write = |name: &str, text: &str| {
         let path = folder.join(name);
         fs::write(&path, text).map_err(|source| BenchError::Output { path: path.display().to_string(), source })
     };
-    fs::create_dir_all(folder).map_err(|source| BenchError::Output { path: folder.display().to_string(), source })?;
-    write("report.json", &(report.to_json() + "\n"))?;
+    write(REPORT, &(report.to_json() + "\n"))?;
     let mut series = Vec::new();
-    for system in systems {
+    for (name, total) in totals {
         for (kind, kind_name) in OperationKind::NAMED {
-            let recorder = system.total.kind(kind);
+            let recorder = total.kind(kind);
             if recorder.response.is_empty() {
                 continue;
             }
-            let name = system.name.name();
+            let name = name.name();
             write(&format!("{name}-{kind_name}.hgrm"), &hgrm::format(&recorder.response))?;
             write(&format!("{name}-{kind_name}-service.hgrm"), &hgrm::format(&recorder.service))?;
             series.push(Series { name: format!("{name} {kind_name}"), histogram: &recorder.response });
@@ -357,4 +416,34 @@ fn write_files(folder: &Path, report: &Report, systems: &[System]) -> Result<(),
         _ => format!("closed loop, {} clients x {}", first.clients, first.pipeline),
     };
     write("latency.svg", &plot::svg(&format!("{load}, {} B values", first.value_bytes), &series)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_are_counted_only_when_all_were_found() {
+        assert!(check_all_found(3, 3).is_ok() && check_all_found(1, 1).is_ok());
+        assert!(check_all_found(0, 3).is_ok(), "they run elsewhere");
+        for (found, nodes) in [(1, 3), (2, 3), (4, 3), (1, 0)] {
+            assert!(
+                check_all_found(found, nodes).is_err_and(|reason| reason.contains("not counted")),
+                "{found}, {nodes}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_report_that_is_there_already_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("a/b");
+        prepare_output(&output).unwrap();
+        prepare_output(&output).unwrap();
+        fs::write(output.join("report.json"), "kept").unwrap();
+        let error = prepare_output(&output).unwrap_err().to_string();
+        assert!(error.contains("report.json exists already"), "{error}");
+        assert_eq!(fs::read_to_string(output.join("report.json")).unwrap(), "kept");
+        assert!(prepare_output(&output.join("report.json")).is_err(), "no folder");
+    }
 }

@@ -76,17 +76,20 @@ pub struct GrpcTarget<A> {
     runtime: Runtime,
     channels: Vec<Channel>,
     shared: Arc<Shared>,
+    /// Longest time of a call.
+    timeout: Duration,
     /// A timerfd. tokio's only safe door for a descriptor that one waits for and reads is that of a pipe.
     timer: Receiver,
     facts: TargetFacts,
 }
 
 impl<A: Api> GrpcTarget<A> {
-    /// Connects `connections` channels over the endpoints (`HOST:PORT` or a URL) round robin.
+    /// Connects `connections` channels over the endpoints (`HOST:PORT` or a URL) round robin. A call ends after `timeout`.
     pub fn connect(
         api: A,
         endpoints: &[String],
         connections: usize,
+        timeout: Duration,
         clock: MonotonicClock,
     ) -> Result<Self, TargetError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -110,7 +113,7 @@ impl<A: Api> GrpcTarget<A> {
             let _entered = runtime.enter();
             Receiver::from_owned_fd_unchecked(timer)?
         };
-        Ok(Self { api, runtime, channels, shared, timer, facts })
+        Ok(Self { api, runtime, channels, shared, timeout, timer, facts })
     }
 }
 
@@ -151,6 +154,11 @@ pub(super) fn kind_of(status: &tonic::Status) -> ErrorKind {
     }
 }
 
+/// A call that is given up after some time, so that those without an answer do not gather.
+async fn within(timeout: Duration, call: impl Future<Output = Result<Seen, ErrorKind>>) -> Result<Seen, ErrorKind> {
+    tokio::time::timeout(timeout, call).await.unwrap_or(Err(ErrorKind::Timeout))
+}
+
 /// Waits until the timer fires.
 async fn expire(timer: &Receiver) {
     loop {
@@ -182,17 +190,20 @@ impl<A: Api> Target for GrpcTarget<A> {
     fn submit(&mut self, operation: &Operation<'_>, tag: u64, _now_ns: u64) -> Result<(), Busy> {
         let channel = self.channels[(tag as u32) as usize % self.channels.len()].clone();
         let shared = Arc::clone(&self.shared);
-        let (api, key) = (self.api, operation.key.to_vec());
+        let (api, timeout, key) = (self.api, self.timeout, operation.key.to_vec());
         match operation.kind {
             OperationKind::Put => {
                 let value = operation.value.to_vec();
-                self.runtime.spawn(async move { shared.complete(tag, api.put(channel, key, value).await) });
+                let call = within(timeout, api.put(channel, key, value));
+                self.runtime.spawn(async move { shared.complete(tag, call.await) });
             }
             OperationKind::Get => {
-                self.runtime.spawn(async move { shared.complete(tag, api.get(channel, key).await) });
+                let call = within(timeout, api.get(channel, key));
+                self.runtime.spawn(async move { shared.complete(tag, call.await) });
             }
             OperationKind::Delete => {
-                self.runtime.spawn(async move { shared.complete(tag, api.delete(channel, key).await) });
+                let call = within(timeout, api.delete(channel, key));
+                self.runtime.spawn(async move { shared.complete(tag, call.await) });
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 //! Off the data path.
 //!
 //! Invariant: answers of a connection come in the order of its requests, so a queue of tags per connection is all the
-//! state there is. A broken connection fails what it had outstanding and is made anew.
+//! state there is. A broken connection fails what it had outstanding and is made anew, while the others go on.
 //!
 //! It knows no protocol: a [`Wire`] does.
 
@@ -46,12 +46,15 @@ pub trait Wire {
 
 struct Link {
     address: SocketAddr,
-    /// `None` while broken.
+    /// `None` while broken; while it is mended, one that is being made.
     connection: Option<Connection>,
+    /// Broken, and what it had outstanding is failed; takes nothing until it is made anew.
+    mending: bool,
     /// Requests sent and not answered, oldest first.
     waiting: VecDeque<(u64, OperationKind)>,
     dirty: bool,
-    reconnect_at: Instant,
+    /// While it is mended: when to begin to connect, or to give up if that is under way.
+    next_at: Instant,
 }
 
 /// A system under load.
@@ -63,7 +66,7 @@ pub struct PipelinedTarget<W> {
     links: Vec<Link>,
     /// Links with output to send in this turn.
     dirty: Vec<usize>,
-    /// Links that broke, also outside of `poll`.
+    /// Links that broke, also outside of `poll`, until they are mended.
     broken: Vec<usize>,
     pub(super) facts: TargetFacts,
 }
@@ -83,8 +86,9 @@ impl<W: Wire> PipelinedTarget<W> {
             let connection = Connection::connect(address, CONNECT_TIMEOUT)
                 .map_err(|error| TargetError::Connect { address: address.to_string(), reason: error.to_string() })?;
             poller.add(&connection, token)?;
-            let (waiting, reconnect_at) = (VecDeque::with_capacity(1024), Instant::now());
-            links.push(Link { address, connection: Some(connection), waiting, dirty: false, reconnect_at });
+            let (waiting, next_at) = (VecDeque::with_capacity(1024), Instant::now());
+            let connection = Some(connection);
+            links.push(Link { address, connection, mending: false, waiting, dirty: false, next_at });
         }
         let facts = TargetFacts { nodes: 1, connections, ..TargetFacts::default() };
         let (ready, dirty, broken) = (Vec::new(), Vec::new(), Vec::new());
@@ -123,6 +127,9 @@ impl<W: Wire> PipelinedTarget<W> {
     fn receive(&mut self, number: usize, completions: &mut Vec<Completion>) {
         let link = &mut self.links[number];
         let Some(connection) = &mut link.connection else { return };
+        if link.mending {
+            return self.receive_mending(number);
+        }
         match connection.fill() {
             Ok(true) => {}
             Ok(false) => return,
@@ -142,12 +149,31 @@ impl<W: Wire> PipelinedTarget<W> {
         }
     }
 
-    /// Fails what broken links had outstanding and connects them again, not more often than the pause allows.
+    /// A connection that is being made has news: it is made, or cannot be.
+    fn receive_mending(&mut self, number: usize) {
+        let link = &mut self.links[number];
+        match link.connection.as_ref().map(Connection::established) {
+            Some(Ok(true)) => {
+                link.mending = false;
+                self.broken.retain(|&broken| broken != number);
+            }
+            Some(Err(_)) => link.retry(),
+            Some(Ok(false)) | None => {}
+        }
+    }
+
+    /// Fails what broken links had outstanding and connects them again, not more often than the pause allows and without
+    /// waiting for any.
     fn mend(&mut self, completions: &mut Vec<Completion>) {
         let now = Instant::now();
-        for number in std::mem::take(&mut self.broken) {
+        // A link may have been found broken more than once.
+        self.broken.sort_unstable();
+        self.broken.dedup();
+        for &number in &self.broken {
             let link = &mut self.links[number];
-            if link.connection.take().is_some() {
+            if !link.mending {
+                link.mending = true;
+                link.retry();
                 let at_ns = self.clock.now();
                 let failed = link.waiting.drain(..);
                 completions.extend(failed.map(|(tag, _)| Completion {
@@ -155,20 +181,34 @@ impl<W: Wire> PipelinedTarget<W> {
                     at_ns,
                     result: Err(ErrorKind::Disconnected),
                 }));
-                link.reconnect_at = now + RECONNECT_PAUSE;
             }
-            if now < link.reconnect_at {
-                self.broken.push(number);
+            if now < link.next_at {
                 continue;
             }
-            link.reconnect_at = now + RECONNECT_PAUSE;
-            let connected = Connection::connect(link.address, RECONNECT_TIMEOUT)
-                .and_then(|connection| self.poller.add(&connection, number as u64).map(|()| connection));
-            match connected {
-                Ok(connection) => link.connection = Some(connection),
-                Err(_) => self.broken.push(number),
+            if link.connection.is_some() {
+                link.retry();
+                continue;
+            }
+            let begun = Connection::begin(link.address).and_then(|mut connection| {
+                self.poller.add_connecting(&mut connection, number as u64)?;
+                Ok(connection)
+            });
+            match begun {
+                Ok(connection) => {
+                    link.connection = Some(connection);
+                    link.next_at = now + RECONNECT_TIMEOUT;
+                }
+                Err(_) => link.retry(),
             }
         }
+    }
+}
+
+impl Link {
+    /// Closes what there is of a connection; another one is begun after a pause.
+    fn retry(&mut self) {
+        self.connection = None;
+        self.next_at = Instant::now() + RECONNECT_PAUSE;
     }
 }
 
@@ -176,7 +216,8 @@ impl<W: Wire> Target for PipelinedTarget<W> {
     fn submit(&mut self, operation: &Operation<'_>, tag: u64, _now_ns: u64) -> Result<(), Busy> {
         let number = (tag as u32) as usize % self.links.len();
         let link = &mut self.links[number];
-        let Some(connection) = link.connection.as_mut().filter(|connection| connection.has_room()) else {
+        let is_made = !link.mending;
+        let Some(connection) = link.connection.as_mut().filter(|connection| is_made && connection.has_room()) else {
             return Err(Busy);
         };
         match operation.kind {
@@ -197,6 +238,7 @@ impl<W: Wire> Target for PipelinedTarget<W> {
             let link = &mut self.links[number];
             link.dirty = false;
             if let Some(connection) = &mut link.connection
+                && !link.mending
                 && connection.flush(&self.poller, number as u64).is_err()
             {
                 self.broken.push(number);
@@ -212,7 +254,9 @@ impl<W: Wire> Target for PipelinedTarget<W> {
         for &token in &ready {
             let number = token as usize;
             self.receive(number, completions);
-            if let Some(connection) = &mut self.links[number].connection
+            let link = &mut self.links[number];
+            if let Some(connection) = &mut link.connection
+                && !link.mending
                 && connection.flush(&self.poller, token).is_err()
             {
                 self.broken.push(number);
@@ -224,5 +268,71 @@ impl<W: Wire> Target for PipelinedTarget<W> {
 
     fn facts(&self) -> TargetFacts {
         self.facts.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    use socket2::SockRef;
+
+    use super::super::redis::RedisWire;
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// Says `+OK` to whatever comes: one command at a time is on its way.
+    fn answer_all(listener: TcpListener) {
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                std::thread::spawn(move || {
+                    let mut bytes = [0; 4096];
+                    while stream.read(&mut bytes).is_ok_and(|count| count > 0) && stream.write_all(b"+OK\r\n").is_ok() {
+                    }
+                });
+            }
+        });
+    }
+
+    /// One put over the link; `None`: it takes nothing now.
+    fn put(target: &mut PipelinedTarget<RedisWire>, link: u64) -> Option<Result<Seen, ErrorKind>> {
+        let operation = Operation { kind: OperationKind::Put, key: b"key-000000000001", value: b"value" };
+        target.submit(&operation, link, 0).ok()?;
+        let (deadline, mut ends) = (Instant::now() + PATIENCE, Vec::new());
+        while !ends.iter().any(|end: &Completion| end.tag == link) {
+            assert!(Instant::now() < deadline, "no answer over link {link}");
+            target.poll(Duration::from_millis(1), &mut ends).unwrap();
+        }
+        ends.iter().find(|end| end.tag == link).map(|end| end.result)
+    }
+
+    #[test]
+    fn other_links_go_on_while_one_is_mended() {
+        let [good, bad] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let addresses = [&good, &bad].map(|listener| listener.local_addr().unwrap());
+        let mut target = PipelinedTarget::open(RedisWire, &addresses, 2, MonotonicClock::start()).unwrap();
+        answer_all(good);
+        // The second server hangs up, and nobody takes the connections that it gets then: its system lets them wait.
+        SockRef::from(&bad).listen(0).unwrap();
+        drop(bad.accept().unwrap());
+        let waiting: Vec<Connection> = (0..4).map(|_| Connection::begin(addresses[1]).unwrap()).collect();
+        assert!(TcpStream::connect_timeout(&addresses[1], Duration::from_millis(50)).is_err(), "its queue is not full");
+        let deadline = Instant::now() + PATIENCE;
+        while !(target.links[1].mending && target.links[1].connection.is_some()) {
+            assert!(Instant::now() < deadline, "it is not mended");
+            assert_eq!(put(&mut target, 0), Some(Ok(Seen::Written)));
+        }
+        assert!(put(&mut target, 1).is_none());
+        assert_eq!(put(&mut target, 0), Some(Ok(Seen::Written)));
+        drop(waiting);
+        answer_all(bad);
+        let deadline = Instant::now() + PATIENCE;
+        while put(&mut target, 1) != Some(Ok(Seen::Written)) {
+            assert!(Instant::now() < deadline, "not connected again");
+            target.poll(Duration::from_millis(1), &mut Vec::new()).unwrap();
+        }
+        assert!(target.broken.is_empty() && !target.links[1].mending);
     }
 }

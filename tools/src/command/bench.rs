@@ -2,15 +2,15 @@
 //!
 //! Off the data path.
 //! Invariant: a cluster that was started here is stopped and its folder removed, also after ^C; should this process be
-//! killed, its nodes stop by themselves.
+//! killed, its nodes stop by themselves; what was measured is printed whatever fails afterwards.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use clap::{Args, Subcommand};
-use ringraft_bench::{BenchArgs, Floor, Protocol, Report, ServerProcess};
+use ringraft_bench::{BenchArgs, Ended, Floor, Protocol, ServerProcess};
 use ringraft_tools::folder::real_folder;
 use ringraft_tools::local_cluster::{Http, Lifetime, LocalCluster, Shape};
 use ringraft_tools::output;
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use super::course::{self, Course};
 use super::suite::{self, Suite};
-use super::{Outcome, doctor, idle, interrupt};
+use super::{Outcome, Usage, doctor, idle, interrupt};
 
 pub(super) const START_PATIENCE: Duration = Duration::from_secs(30);
 pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -92,9 +92,10 @@ pub(crate) fn run(arguments: &Bench) -> Result<Outcome> {
     if let Some(Further::Suite(suite)) = &arguments.further {
         return suite::run(suite, &stop).map(Outcome::of);
     }
-    arguments.bench.validate()?;
+    arguments.bench.validate().map_err(Usage::of)?;
     let courses = [(arguments.grow, Course::Grow), (arguments.outage, Course::Outage)];
     if let Some((_, course)) = courses.into_iter().find(|(is_asked, _)| *is_asked) {
+        course::prepare_output(course, &arguments.bench)?;
         let mut local = LocalRun::start(arguments.dir.as_deref(), &arguments.shape()?)?;
         let good = course::run(course, &arguments.bench, &mut local.cluster, &stop);
         local.stop()?;
@@ -107,13 +108,30 @@ pub(crate) fn run(arguments: &Bench) -> Result<Outcome> {
         local.stop()?;
         return good.map(Outcome::of);
     }
-    let report = if arguments.bench.needs_cluster() {
+    if let Some(folder) = &arguments.bench.output {
+        ringraft_bench::prepare_output(folder)?;
+    }
+    let (ended, trouble) = if arguments.bench.needs_cluster() {
         with_local_cluster(arguments, &stop)?
     } else {
-        ringraft_bench::run_until(&arguments.bench, &[], &arguments.bench.endpoints, &stop)?
+        let endpoints = &arguments.bench.endpoints;
+        (ringraft_bench::run_until(&arguments.bench, &[], endpoints, (&AtomicBool::new(false), &stop))?, None)
     };
-    output::checked(report.print(arguments.bench.json));
-    Ok(Outcome::of(report.ok()))
+    Ok(tell(&arguments.bench, &ended, trouble.as_ref()))
+}
+
+/// Writes the report and prints it; one that cannot be written is printed all the same.
+fn tell(bench: &BenchArgs, ended: &Ended, trouble: Option<&Error>) -> Outcome {
+    let written = bench.output.as_deref().map_or(Ok(()), |folder| ended.write(folder));
+    // Before the report is printed: whoever reads it may go away, which ends this process.
+    if let Err(error) = &written {
+        eprintln!("ringraft: {error}");
+    }
+    if let Some(error) = trouble {
+        eprintln!("ringraft: {error:#}");
+    }
+    output::checked(ended.report.print(bench.json));
+    Outcome::of(written.is_ok() && trouble.is_none() && ended.report.ok())
 }
 
 /// A temporary cluster that serves.
@@ -142,7 +160,8 @@ impl LocalRun {
     }
 }
 
-fn with_local_cluster(arguments: &Bench, stop: &AtomicBool) -> Result<Report> {
+/// The run, and what went wrong behind it.
+fn with_local_cluster(arguments: &Bench, stop: &AtomicBool) -> Result<(Ended, Option<Error>)> {
     let shape = arguments.shape()?;
     let mut local = LocalRun::start(arguments.dir.as_deref(), &shape)?;
     let (folder, nodes) = (local.folder.path().to_owned(), shape.nodes);
@@ -154,13 +173,19 @@ fn with_local_cluster(arguments: &Bench, stop: &AtomicBool) -> Result<Report> {
         Protocol::Native => file.endpoints(),
         Protocol::Http | Protocol::Grpc => file.nodes.iter().filter_map(|node| node.http.clone()).collect(),
     };
-    let mut report = ringraft_bench::run_until(&arguments.bench, &processes, &endpoints, stop);
-    let ended = report_ended(&mut local.cluster);
-    if let (Some(before), Ok(report)) = (floor_before, &mut report) {
-        report.floor = Some(Floor::mean(before, doctor::floor(&folder, nodes)?));
+    let flags = (&AtomicBool::new(false), stop);
+    let mut ended = ringraft_bench::run_until(&arguments.bench, &processes, &endpoints, flags);
+    let nodes_ended = report_ended(&mut local.cluster);
+    let mut trouble = None;
+    if let (Some(before), Ok(ended)) = (floor_before, &mut ended) {
+        match doctor::floor(&folder, nodes) {
+            Ok(after) => ended.report.floor = Some(Floor::mean(before, after)),
+            Err(error) => trouble = Some(error.context("the floor was not measured")),
+        }
     }
-    local.stop()?;
-    report.with_context(|| format!("the run gave no report{ended}"))
+    let stopped = local.stop();
+    let ended = ended.with_context(|| format!("the run gave no report{nodes_ended}"))?;
+    Ok((ended, trouble.or(stopped.err())))
 }
 
 pub(super) fn servers(cluster: &mut LocalCluster) -> Vec<ServerProcess> {
@@ -181,4 +206,35 @@ fn report_ended(cluster: &mut LocalCluster) -> String {
         eprintln!("ringraft:{text}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, FromArgMatches};
+
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Bench {
+        let command = <Bench as Args>::augment_args(Command::new("bench")).no_binary_name(true);
+        Bench::from_arg_matches(&command.get_matches_from(words)).expect("it is understood")
+    }
+
+    #[test]
+    fn a_report_that_is_there_already_ends_the_run_before_it_begins() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let output = folder.path().to_str().expect("UTF-8").to_owned();
+        std::fs::write(folder.path().join("report.json"), "kept").expect("a file");
+        // Nobody is there: a run that began would say so.
+        let refused = run(&parsed(&["--endpoints", "127.0.0.1:1", "--output", &output])).expect_err("it is refused");
+        assert!(refused.to_string().contains("exists already"), "{refused}");
+        assert_eq!(std::fs::read_to_string(folder.path().join("report.json")).expect("it is there"), "kept");
+    }
+
+    #[test]
+    fn contradicting_flags_are_wrong_usage() {
+        for words in [["--target", "etcd"], ["--target", "redis"], ["--duration", "0s"]] {
+            let refused = run(&parsed(&words)).expect_err("it is refused");
+            assert!(refused.is::<Usage>(), "{words:?}: {refused}");
+        }
+    }
 }

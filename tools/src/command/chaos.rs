@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use ringraft_tools::chaos::load::LoadOptions;
 use ringraft_tools::chaos::runner::{RunResult, Runner, Verdict};
@@ -14,7 +14,7 @@ use ringraft_tools::chaos::stage::Environment;
 use ringraft_tools::folder::real_folder;
 use serde_json::{Value, json};
 
-use super::{Outcome, interrupt};
+use super::{Outcome, Usage, interrupt};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -114,7 +114,7 @@ fn chosen(arguments: &Chaos) -> Result<Vec<&'static Scenario>> {
     }
     let one = |name: &String| match find(name) {
         Some(scenario) => Ok(scenario),
-        None => bail!("there is no scenario {name:?}; `ringraft chaos --list` names them"),
+        None => Err(Usage::of(format!("there is no scenario {name:?}; `ringraft chaos --list` names them")).into()),
     };
     arguments.scenario.iter().map(one).collect()
 }

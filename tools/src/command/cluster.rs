@@ -98,7 +98,7 @@ pub(crate) struct Start {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     http_port: Option<u16>,
     /// Longest wait for leaders.
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     patience_seconds: u64,
     /// One JSON object instead of lines.
     #[arg(long)]
@@ -175,7 +175,7 @@ pub(crate) struct Stop {
     #[arg(long)]
     dir: PathBuf,
     /// How long nodes may take before they are killed.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     patience_seconds: u64,
     /// One JSON object instead of a line.
     #[arg(long)]

@@ -3,7 +3,8 @@
 //!
 //! Off the data path.
 //! Invariants: each step is measured by a load of its own that begins before the step and ends after it, so that latency
-//! from the intended start shows every stall the step made; a step that fails ends the run.
+//! from the intended start shows every stall the step made; a step that fails ends the run; each step has a folder of its
+//! own in that of `--output`.
 //!
 //! ```text
 //!   --grow    3 nodes ── add, add ──▶ 5 ── add, add ──▶ 7 ── remove the oldest four ──▶ 3 ── wipe one, replace it ──▶ 3
@@ -11,13 +12,14 @@
 //! ```
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use comfy_table::{Table, presets};
-use ringraft_bench::{BenchArgs, Report};
+use ringraft_bench::{BenchArgs, Ended};
 use ringraft_tools::local_cluster::LocalCluster;
 use ringraft_tools::status::{self, ClusterStatus};
 use rustix::process::Signal;
@@ -33,7 +35,9 @@ const OUTAGE: Duration = Duration::from_secs(30);
 const LAG_MAX: u64 = 2_000;
 /// Between two looks at a node that catches up.
 const LOOK: Duration = Duration::from_millis(50);
-/// Load before a step.
+/// Between two looks at a load that begins.
+const BEGIN_LOOK: Duration = Duration::from_millis(5);
+/// Load before a step: not measured, and then measured.
 const BEFORE: Duration = Duration::from_secs(1);
 /// No step takes as long: the load ends with it.
 const LOAD_MAX: Duration = Duration::from_secs(86_400);
@@ -61,6 +65,21 @@ enum Step {
     Wake,
     Kill,
     Start,
+}
+
+impl Step {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Steady => "steady",
+            Self::Add => "add",
+            Self::RemoveOldest => "remove-oldest",
+            Self::ReplaceWiped => "replace-wiped",
+            Self::Sleep => "sleep",
+            Self::Wake => "wake",
+            Self::Kill => "kill",
+            Self::Start => "start",
+        }
+    }
 }
 
 /// A course of a run.
@@ -97,39 +116,64 @@ const GROW: [Step; 13] = [
     Step::Steady,
 ];
 
+/// Where the files of each step go, if files are asked for.
+fn outputs(course: Course, bench: &BenchArgs) -> Vec<Option<PathBuf>> {
+    let numbered = (1..).zip(course.steps());
+    let folder = |(number, step): (u32, &Step)| {
+        bench.output.as_ref().map(|output| output.join(format!("{number:02}-{}", step.word())))
+    };
+    numbered.map(folder).collect()
+}
+
+/// Makes the folders of all steps, before anything runs.
+pub(super) fn prepare_output(course: Course, bench: &BenchArgs) -> Result<()> {
+    for folder in outputs(course, bench).into_iter().flatten() {
+        ringraft_bench::prepare_output(&folder)?;
+    }
+    Ok(())
+}
+
 /// Runs all steps; whether no operation failed.
 pub(super) fn run(course: Course, bench: &BenchArgs, cluster: &mut LocalCluster, stop: &AtomicBool) -> Result<bool> {
     let steps = course.steps();
     let load = BenchArgs { duration: LOAD_MAX, warmup: BEFORE, ..bench.clone() };
-    let mut phases = Vec::new();
-    for &step in steps {
+    let (mut phases, mut all_written) = (Vec::new(), true);
+    for (&step, output) in steps.iter().zip(outputs(course, bench)) {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let phase = measured(&load, cluster, step)?;
+        let Some((phase, ended)) = measured(&load, cluster, step, stop)? else { break };
         eprintln!("{}: {} ms, {} of {} failed", phase.step, phase.step_ms, phase.errors, phase.operations);
+        if let Some(Err(error)) = output.map(|folder| ended.write(&folder)) {
+            eprintln!("ringraft: {error}");
+            all_written = false;
+        }
         phases.push(phase);
     }
     print(&phases, bench.json)?;
-    Ok(phases.len() == steps.len() && phases.iter().all(|phase| phase.errors == 0 && phase.operations > 0))
+    let good = phases.iter().all(|phase| phase.errors == 0 && phase.operations > 0);
+    Ok(phases.len() == steps.len() && good && all_written)
 }
 
-fn measured(load: &BenchArgs, cluster: &mut LocalCluster, step: Step) -> Result<Phase> {
+/// A step and the load beside it; `None`: stopped before it was taken.
+fn measured(
+    load: &BenchArgs,
+    cluster: &mut LocalCluster,
+    step: Step,
+    stop: &AtomicBool,
+) -> Result<Option<(Phase, Ended)>> {
     let endpoints = cluster.file().endpoints();
-    let done = AtomicBool::new(false);
-    let (stepped, report) = thread::scope(|scope| {
-        let loading = scope.spawn(|| ringraft_bench::run_until(load, &[], &endpoints, &done));
-        // What is measured begins when the warm-up is over.
-        thread::sleep(2 * BEFORE);
+    let run = |flags: (&AtomicBool, &AtomicBool)| Ok(ringraft_bench::run_until(load, &[], &endpoints, flags)?);
+    let taken = beside(run, BEFORE, stop, || {
         let start = Instant::now();
-        let stepped = take(cluster, step).map(|name| (name, start.elapsed()));
-        done.store(true, Ordering::Relaxed);
-        (stepped, loading.join().map_err(|_| anyhow!("the load panicked")))
+        take(cluster, step).map(|name| (name, start.elapsed()))
     });
-    let (name, took) = stepped?;
-    let report: Report = report?.with_context(|| format!("no figures of: {name}"))?;
+    let Some((ended, (name, took))) = taken.with_context(|| format!("step `{}`", step.word()))? else {
+        return Ok(None);
+    };
+    let report = &ended.report;
     let latency = &report.system.latency_us;
-    Ok(Phase {
+    let phase = Phase {
         step: name,
         nodes: cluster.file().nodes.len(),
         step_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
@@ -138,7 +182,44 @@ fn measured(load: &BenchArgs, cluster: &mut LocalCluster, step: Step) -> Result<
         p50_us: latency.p50,
         p99_us: latency.p99,
         max_us: latency.max,
-    })
+    };
+    Ok(Some((phase, ended)))
+}
+
+/// Takes a step beside a load, `before` after the load's window has begun, and ends the load behind it. The load is given
+/// the flags that it raises when its window begins and that end it. `None`: stopped before the step was taken.
+fn beside<L: Send, S>(
+    load: impl FnOnce((&AtomicBool, &AtomicBool)) -> Result<L> + Send,
+    before: Duration,
+    stop: &AtomicBool,
+    step: impl FnOnce() -> Result<S>,
+) -> Result<Option<(L, S)>> {
+    let (begun, done) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (loaded, stepped) = thread::scope(|scope| {
+        let loading = scope.spawn(|| load((&begun, &done)));
+        while !(begun.load(Ordering::Acquire) || loading.is_finished() || stop.load(Ordering::Relaxed)) {
+            thread::sleep(BEGIN_LOOK);
+        }
+        let is_loaded = begun.load(Ordering::Acquire) && !stop.load(Ordering::Relaxed);
+        let stepped = is_loaded.then(|| {
+            thread::sleep(before);
+            step()
+        });
+        done.store(true, Ordering::Relaxed);
+        (loading.join().map_err(|_| anyhow!("the load panicked")), stepped)
+    });
+    match stepped {
+        // Why the step failed is the better reason: the load ended because of it.
+        Some(stepped) => {
+            let stepped = stepped?;
+            Ok(Some((loaded??, stepped)))
+        }
+        None if stop.load(Ordering::Relaxed) => Ok(None),
+        None => {
+            loaded??;
+            bail!("the load ended by itself")
+        }
+    }
 }
 
 /// Takes a step; its name.
@@ -277,6 +358,53 @@ mod tests {
             nodes.push(nodes[nodes.len() - 1] + change);
         }
         assert_eq!((nodes.iter().max(), nodes.iter().min(), nodes.last()), (Some(&7), Some(&3), Some(&3)));
+    }
+
+    #[test]
+    fn a_step_waits_for_a_load_that_is_slow_to_begin() {
+        let (measuring, never) = (AtomicBool::new(false), AtomicBool::new(false));
+        let load = |(begun, done): (&AtomicBool, &AtomicBool)| {
+            thread::sleep(Duration::from_millis(300));
+            measuring.store(true, Ordering::SeqCst);
+            begun.store(true, Ordering::Release);
+            while !done.load(Ordering::Relaxed) {
+                thread::sleep(BEGIN_LOOK);
+            }
+            Ok("figures")
+        };
+        let step = || Ok(measuring.load(Ordering::SeqCst));
+        let taken = beside(load, Duration::from_millis(1), &never, step).expect("both went well");
+        assert_eq!(taken, Some(("figures", true)));
+    }
+
+    #[test]
+    fn no_step_without_a_load() {
+        let never = AtomicBool::new(false);
+        let load = |_: (&AtomicBool, &AtomicBool)| -> Result<()> { bail!("nobody is there") };
+        let error = beside(load, BEFORE, &never, || -> Result<()> { panic!("it was taken") }).expect_err("no load");
+        assert_eq!(error.to_string(), "nobody is there");
+        let load = |(_, done): (&AtomicBool, &AtomicBool)| {
+            while !done.load(Ordering::Relaxed) {
+                thread::sleep(BEGIN_LOOK);
+            }
+            Ok(())
+        };
+        let stopped = beside(load, BEFORE, &AtomicBool::new(true), || -> Result<()> { panic!("it was taken") });
+        assert!(stopped.is_ok_and(|taken| taken.is_none()));
+    }
+
+    #[test]
+    fn each_step_has_a_folder_of_its_own() {
+        let command = <BenchArgs as clap::Args>::augment_args(clap::Command::new("bench")).no_binary_name(true);
+        let matches = command.get_matches_from(["--output", "results"]);
+        let bench = <BenchArgs as clap::FromArgMatches>::from_arg_matches(&matches).expect("it is understood");
+        for course in [Course::Grow, Course::Outage] {
+            let mut folders = outputs(course, &bench);
+            assert_eq!(folders[0], Some(PathBuf::from("results/01-steady")));
+            folders.sort_unstable();
+            folders.dedup();
+            assert_eq!(folders.len(), course.steps().len());
+        }
     }
 
     #[test]

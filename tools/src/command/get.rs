@@ -2,12 +2,12 @@
 //!
 //! Off the data path.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use ringraft_net::wire::{Consistency, Operation, OperationResult};
 use serde_json::json;
 
-use super::{NOT_FOUND, Outcome, SUCCESS, print_bytes, put_bytes};
+use super::{NOT_FOUND, Outcome, SUCCESS, Usage, print_bytes, put_bytes};
 use crate::client::{self, Target};
 
 const EXAMPLES: &str = "\
@@ -42,7 +42,7 @@ pub(crate) struct Get {
 pub(crate) fn run(arguments: &Get) -> Result<Outcome> {
     let (consistency, bound) = (arguments.consistency, arguments.max_staleness_ms);
     if bound.is_some() && consistency != Consistency::Stale {
-        bail!("--max-staleness-ms bounds stale reads only; add --consistency stale");
+        return Err(Usage::of("--max-staleness-ms bounds stale reads only; add --consistency stale").into());
     }
     if arguments.target.json {
         return with_version(arguments, bound.unwrap_or(0));

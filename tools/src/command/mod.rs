@@ -127,6 +127,28 @@ impl Outcome {
     }
 }
 
+/// Wrong usage that only shows once the arguments are seen together.
+#[derive(Debug)]
+pub(crate) struct Usage(String);
+
+impl std::error::Error for Usage {}
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl Usage {
+    /// The exit code, as that of arguments that are not understood.
+    const EXIT_CODE: u8 = 2;
+
+    /// Says what is wrong and how it would be right.
+    pub(crate) fn of(problem: impl std::fmt::Display) -> Self {
+        Self(problem.to_string())
+    }
+}
+
 impl From<Outcome> for ExitCode {
     fn from(Outcome(code): Outcome) -> Self {
         Self::from(code)
@@ -196,9 +218,17 @@ fn report(result: Result<ExitCode>) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("ringraft: {error:#}");
-            let unknown = error.downcast_ref::<ClientError>().is_some_and(ClientError::is_outcome_unknown);
-            ExitCode::from(if unknown { OUTCOME_UNKNOWN.0 } else { FAILURE.0 })
+            ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let is_unknown = |error: &ClientError| error.is_outcome_unknown();
+    match error.downcast_ref::<ClientError>().is_some_and(is_unknown) {
+        true => OUTCOME_UNKNOWN.0,
+        false if error.is::<Usage>() => Usage::EXIT_CODE,
+        false => FAILURE.0,
     }
 }
 
@@ -256,6 +286,45 @@ mod tests {
         let cli =
             Cli::try_parse_from(super::ordered(["ringraft", "--addr", "a:1", "put", "foo", "bar"].map(OsString::from)));
         assert!(matches!(cli.expect("it is understood").command, Command::Put(_)));
+    }
+
+    #[test]
+    fn wrong_usage_has_an_exit_code_of_its_own() {
+        let code = |line: &str| {
+            let cli = Cli::try_parse_from(line.split(' ')).expect("clap understands it");
+            let result = match cli.command {
+                Command::Sim(arguments) => sim::run(&arguments),
+                Command::Chaos(arguments) => chaos::run(&arguments),
+                Command::Bench(arguments) => bench::run(&arguments),
+                Command::Get(arguments) => get::run(&arguments),
+                other => panic!("{other:?}"),
+            };
+            result.map_err(|error| exit_code(&error)).expect_err(line)
+        };
+        for line in [
+            "ringraft sim",
+            "ringraft sim --scenario typo --seed 1",
+            "ringraft chaos --scenario typo",
+            "ringraft bench --target etcd",
+            "ringraft bench --duration 0s",
+            "ringraft get --endpoints 127.0.0.1:1 --max-staleness-ms 5 key",
+        ] {
+            assert_eq!(code(line), 2, "{line}");
+        }
+        assert_eq!(exit_code(&anyhow::anyhow!("another")), 1);
+    }
+
+    #[test]
+    fn times_have_a_bound() {
+        let huge = u64::MAX.to_string();
+        for line in [
+            format!("ringraft cluster start --dir d --patience-seconds {huge}"),
+            format!("ringraft cluster stop --dir d --patience-seconds {huge}"),
+            format!("ringraft sim --minutes {huge}"),
+        ] {
+            let refused = Cli::try_parse_from(line.split(' ')).expect_err(&line);
+            assert_eq!((refused.kind(), refused.exit_code()), (clap::error::ErrorKind::ValueValidation, 2), "{line}");
+        }
     }
 
     #[test]

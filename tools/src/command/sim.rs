@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use comfy_table::{Table, presets};
 use ringraft_sim::runner::{Campaign, Summary, campaign};
@@ -15,7 +15,7 @@ use ringraft_sim::scenario::{SCENARIOS, Scenario, run_scenario};
 use ringraft_sim::{Outcome as Run, Statistics, TraceMode, Violation, run_seed};
 use serde_json::json;
 
-use super::{FAILURE, Outcome, SUCCESS};
+use super::{FAILURE, Outcome, SUCCESS, Usage};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,6 +29,8 @@ Examples:
 
 Exit code 1: a property does not hold.";
 
+/// A year.
+const MINUTES_MAX: u64 = 527_040;
 /// Last events shown of a campaign's first failure.
 const LINES_SHOWN: usize = 40;
 
@@ -43,7 +45,7 @@ pub(crate) struct Sim {
     #[arg(long, value_name = "A..B", value_parser = range, conflicts_with = "minutes")]
     seeds: Option<(u64, u64)>,
     /// Fresh seeds for so long
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=MINUTES_MAX))]
     minutes: Option<u64>,
     /// A hand-written schedule instead of drawn faults; `list` shows them
     #[arg(long, value_name = "NAME")]
@@ -104,7 +106,8 @@ fn list() -> Outcome {
 
 fn find(name: &str) -> Result<&'static Scenario> {
     let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
-    found.with_context(|| format!("there is no scenario `{name}`; `ringraft sim --scenario list` shows them"))
+    let problem = || format!("there is no scenario `{name}`; `ringraft sim --scenario list` shows them");
+    Ok(found.ok_or_else(|| Usage::of(problem()))?)
 }
 
 fn execute(scenario: Option<&Scenario>, seed: u64, mode: TraceMode) -> Run {
@@ -149,7 +152,7 @@ fn many(arguments: &Sim, scenario: Option<&Scenario>) -> Result<Outcome> {
         (Some(seeds), _) => seeds,
         (None, Some(_)) => (fresh_seed()?, u64::MAX),
         (None, None) if scenario.is_some() => (1, 11),
-        (None, None) => bail!("say which seeds: --seed N, --seeds A..B or --minutes M"),
+        (None, None) => return Err(Usage::of("say which seeds: --seed N, --seeds A..B or --minutes M").into()),
     };
     let plan = Campaign { first, behind, within, jobs: jobs(arguments), keep_going: arguments.keep_going };
     if !arguments.json {
@@ -244,20 +247,21 @@ mod mutants {
 
 #[cfg(feature = "mutants")]
 mod mutants {
-    use anyhow::{Result, bail};
+    use anyhow::Result;
     use comfy_table::{Table, presets};
     use ringraft_raft::mutants::Mutant;
     use ringraft_sim::mutation::{score, unmutated};
     use serde_json::json;
 
-    use super::{Outcome, Sim, jobs};
+    use super::{Outcome, Sim, Usage, jobs};
 
     pub(super) fn run(arguments: &Sim) -> Result<Outcome> {
         let jobs = jobs(arguments);
         let mut scores = Vec::new();
         let known = |name: &String| Mutant::ALL.iter().any(|mutant| mutant.name() == name);
         if let Some(unknown) = arguments.only.iter().find(|name| !known(name)) {
-            bail!("there is no mutant `{unknown}`; without --only all are tried and shown");
+            let problem = format!("there is no mutant `{unknown}`; without --only all are tried and shown");
+            return Err(Usage::of(problem).into());
         }
         let wanted =
             |mutant: &&Mutant| arguments.only.is_empty() || arguments.only.iter().any(|name| name == mutant.name());

@@ -24,11 +24,10 @@ fn main() -> std::process::ExitCode {
         };
     let written = args.output.as_deref().map_or(Ok(()), |folder| ended.write(folder));
     let printed = ended.report.print(args.json);
-    for error in [written.err().map(|error| error.to_string()), printed.err().map(|error| error.to_string())] {
-        if let Some(error) = error {
-            eprintln!("error: {error}");
-            return 2.into();
-        }
+    let errors = [written.err().map(|error| error.to_string()), printed.err().map(|error| error.to_string())];
+    if let Some(error) = errors.into_iter().flatten().next() {
+        eprintln!("error: {error}");
+        return 2.into();
     }
     u8::from(!ended.report.ok()).into()
 }

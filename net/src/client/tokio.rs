@@ -268,6 +268,12 @@ impl Client {
         answer.await.map_err(|_| ClientError::Closed { outcome_unknown: false })
     }
 
+    /// How long a call that begins now may still take, whenever that is asked.
+    pub(super) fn time_left(&self) -> impl Fn() -> Duration + use<> {
+        let until = Instant::now() + self.request_timeout;
+        move || until.saturating_duration_since(Instant::now())
+    }
+
     /// As [`Client::info`], when the cluster is known.
     pub(crate) async fn known_info(&self) -> Result<ClusterInfo, ClientError> {
         let (reply, answer) = oneshot::channel();
@@ -416,10 +422,8 @@ impl Driver {
                 continue;
             }
             let now_us = self.now_us();
-            let configured = result.and_then(|stream| {
-                socket::configure(&stream, &socket::Options::default())?;
-                Ok(stream)
-            });
+            let configure = |stream| socket::configure(&stream, &socket::Options::default()).map(|()| stream);
+            let configured = result.and_then(configure);
             match configured {
                 Ok(stream) => {
                     self.streams.insert(id.place(), Stream { id, stream, blocked: false });

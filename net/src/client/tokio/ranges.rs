@@ -13,7 +13,6 @@ use crate::client::{KeyValue, RangePage, RangeQuery};
 use crate::slots;
 use crate::wire::items::{self, ItemsError};
 use crate::wire::{Consistency, Operation, OperationResult};
-use ::tokio::time::Instant;
 
 /// Groups asked at once by one listing.
 const ASKED_MAX: usize = 64;
@@ -58,7 +57,7 @@ impl Client {
         consistency: Consistency,
         max_staleness_ms: u32,
     ) -> Result<RangePage, ClientError> {
-        let until = Instant::now() + self.request_timeout;
+        let time_left = self.time_left();
         let mut merge = Merge::new(query, self.known_info().await?.groups);
         loop {
             let questions = merge.questions();
@@ -68,8 +67,8 @@ impl Client {
             for some in questions.chunks(ASKED_MAX) {
                 let mut answers = Vec::with_capacity(some.len());
                 for (group, operation) in some {
-                    let left = until.saturating_duration_since(Instant::now());
-                    let asked = self.begin(vec![operation.clone()], consistency, max_staleness_ms, Some(left)).await?;
+                    let left = Some(time_left());
+                    let asked = self.begin(vec![operation.clone()], consistency, max_staleness_ms, left).await?;
                     answers.push((*group, asked));
                 }
                 for (group, answer) in answers {
@@ -92,11 +91,11 @@ impl Client {
         consistency: Consistency,
         max_staleness_ms: u32,
     ) -> Result<Answer<Option<KeyValue>>, ClientError> {
-        let (start, until) = (key.into(), Instant::now() + self.request_timeout);
+        let (start, time_left) = (key.into(), self.time_left());
         let group = slots::group_of_key(&start, self.known_info().await?.groups);
         let operation = Operation::Range { group, end: key_behind(&start), start, limit: 1, keys_only: false };
-        let left = until.saturating_duration_since(Instant::now());
-        let answer = listed(self.request_with(vec![operation], consistency, max_staleness_ms, Some(left)).await?)?;
+        let left = Some(time_left());
+        let answer = listed(self.request_with(vec![operation], consistency, max_staleness_ms, left).await?)?;
         let first = items::items(&answer.value.0).next().transpose().map_err(malformed)?;
         Ok(Answer { value: first.map(KeyValue::from), position: answer.position, term: answer.term })
     }

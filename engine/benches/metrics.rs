@@ -12,7 +12,7 @@ use ringraft_engine::metrics::histogram::Histogram;
 const VALUES: usize = 1_024;
 
 fn recording(criterion: &mut Criterion) {
-    let values: Vec<u64> = (0..VALUES as u64).map(|number| (number * 7_919) % 1_000_003 >> (number % 20)).collect();
+    let values: Vec<u64> = (0..VALUES as u64).map(|number| ((number * 7_919) % 1_000_003) >> (number % 20)).collect();
     let mut histogram = Histogram::default();
     let mut group = criterion.benchmark_group("metrics");
     group.throughput(Throughput::Elements(VALUES as u64));

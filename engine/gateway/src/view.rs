@@ -193,6 +193,7 @@ impl View {
 struct Taken {
     view: Arc<View>,
     at: Instant,
+    took: Duration,
     good_for: Duration,
 }
 
@@ -257,6 +258,14 @@ impl Views {
         self.since(Instant::now()).await
     }
 
+    /// A view that is at most this old, or twenty times as old as asking takes: however many want it, that is a small
+    /// part of what its shards do.
+    pub(crate) async fn confirmed(self: &Arc<Self>, age_max: Duration) -> Option<Arc<View>> {
+        let took = self.newest().map_or(Duration::ZERO, |taken| taken.took);
+        let now = Instant::now();
+        self.since(now.checked_sub(age_max.max(took * AGE_FACTOR)).unwrap_or(now)).await
+    }
+
     /// A view that was asked for at this moment or later.
     pub(crate) async fn since(self: &Arc<Self>, earliest: Instant) -> Option<Arc<View>> {
         let asked = Arc::clone(&self.asking).lock_owned().await;
@@ -295,8 +304,8 @@ impl Views {
             shards.push(view);
         }
         let view = Arc::new(View::of(self.node, groups, shards));
-        let good_for = AGE_MAX.max(at.elapsed() * AGE_FACTOR);
-        let taken = Taken { view: Arc::clone(&view), at, good_for };
+        let took = at.elapsed();
+        let taken = Taken { view: Arc::clone(&view), at, took, good_for: AGE_MAX.max(took * AGE_FACTOR) };
         *self.newest.write().unwrap_or_else(PoisonError::into_inner) = Some(taken);
         Some(view)
     }

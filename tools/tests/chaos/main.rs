@@ -81,7 +81,7 @@ fn writes_that_are_lost_are_found() {
 #[test]
 fn an_unknown_scenario_is_refused_by_name() {
     let output = chaos(&["--scenario", "leader-kill,nonsense"]).output().expect("the binary runs");
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("\"nonsense\"") && said(&output).contains("--list"), "{}", said(&output));
 }
 

@@ -188,6 +188,28 @@ fn a_turn_spends_a_bounded_time_on_however_many_watches_and_all_hear_everything(
 }
 
 #[test]
+fn the_part_of_a_group_is_that_of_its_watches() {
+    let (mut cluster, group, leader) = started();
+    let place = leader as usize - 1;
+    let other = (0..GROUPS).find(|other| *other != group).expect("another group");
+    for _ in 0..600 {
+        cluster.watch(leader, &request(other, 0, "none"));
+    }
+    let watch = cluster.watch(leader, &request(group, 0, ""));
+    let spent = |cluster: &Cluster| cluster.nodes[place].shard.status().counters.watch_bytes;
+    let operations = (0..20).flat_map(|number| put(&format!("{{k}}{number}"), &"x".repeat(1_000)).operations);
+    cluster.send(leader, &Request { operations: operations.collect(), ..Request::default() });
+    let (mut most, mut seen) = (0, spent(&cluster));
+    for _ in 0..200 {
+        (0..3).for_each(|place| _ = cluster.turn(place));
+        let now = spent(&cluster);
+        (most, seen) = (most.max(now - seen), now);
+    }
+    assert!(most < 3_000, "one watch of 601 had {most} bytes of a turn");
+    assert_eq!(changes(&cluster, watch).0.len(), 20);
+}
+
+#[test]
 fn a_replica_without_a_leader_sends_its_watches_away_and_others_go_on() {
     let (mut cluster, group, leader) = started();
     let away = leader % 3 + 1;

@@ -31,7 +31,7 @@ const WATCH_QUEUE_BYTES: usize = 512 << 10;
 const TURN_BYTES: usize = 256 << 10;
 /// One visit of a watch costs as much as so many bytes.
 const VISIT_BYTES: usize = 128;
-/// Bytes that one watch looks at before the next one has its turn.
+/// Bytes that one watch looks at before the next one has its turn, if that is not more than the part of its group.
 const VISIT_BYTES_MAX: usize = 32 << 10;
 
 /// Where a watch stands.
@@ -94,11 +94,17 @@ impl Watches {
 }
 
 impl Watcher {
-    /// Tells what its connection takes, as far as a visit goes. Adds what it cost to `spent`.
-    fn tell(&mut self, group: u32, at: (&Recent, Index), clients: &mut Clients, spent: &mut usize) -> Told {
-        let (recent, last_applied) = at;
+    /// Tells what its connection takes, as far as a visit of a group whose part of the turn is `share` goes. Adds what it
+    /// cost to `spent`.
+    fn tell(
+        &mut self,
+        group: u32,
+        (recent, last_applied): (&Recent, Index),
+        clients: &mut Clients,
+        (share, spent): (usize, &mut usize),
+    ) -> Told {
         *spent += VISIT_BYTES;
-        let mut left = VISIT_BYTES_MAX;
+        let mut left = share.min(VISIT_BYTES_MAX);
         loop {
             match clients.takes_more(self.asker.connection, WATCH_QUEUE_BYTES) {
                 None => return Told::Closed,
@@ -219,7 +225,7 @@ impl Group {
             let at = watches.next % count;
             watches.next = at + 1;
             let watcher = &mut watches.watchers[at];
-            let told = watcher.tell(group, (recent, last_applied), clients, &mut spent);
+            let told = watcher.tell(group, (recent, last_applied), clients, (share, &mut spent));
             watcher.is_behind = matches!(told, Told::Behind);
             match told {
                 Told::Everything | Told::Behind => {}

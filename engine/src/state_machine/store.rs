@@ -10,20 +10,21 @@
 //! ```text
 //!  item   | bytes: key, value in one allocation | key hash | item hash | version | key length | copied in |   56 bytes + bytes
 //! ```
-//! The key's hash stands in the item, so that a growing table is rearranged without reading the keys.
+//! The key's hash stands in the item, so that a growing `table` is rearranged without reading the keys.
 //! Who lists keys makes the store keep them in `order` too.
 //! While a snapshot runs (`copy`), an item it has not copied yet is kept aside before it changes.
 
 mod copy;
 mod order;
+mod table;
 
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
-use hashbrown::HashTable;
 
 pub(super) use self::order::Listing;
 use self::order::Order;
+use self::table::Table;
 use super::copying::Copying;
 use super::digest;
 
@@ -91,7 +92,7 @@ impl Item {
 /// All keys of a group.
 #[derive(Debug)]
 pub(super) struct Store {
-    table: HashTable<Item>,
+    table: Table,
     hasher: FixedState,
     hash: u64,
     bytes: u64,
@@ -105,7 +106,7 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn new() -> Self {
         let hasher = FixedState::with_seed(TABLE_SEED);
-        Self { table: HashTable::new(), hasher, hash: 0, bytes: 0, epoch: 0, copying: None, order: None }
+        Self { table: Table::new(), hasher, hash: 0, bytes: 0, epoch: 0, copying: None, order: None }
     }
 
     /// XOR of the items' hashes.
@@ -167,8 +168,7 @@ impl Store {
     /// Removes a key and hands its item out, as it was.
     pub(super) fn take(&mut self, key: &[u8]) -> Option<Item> {
         let key_hash = self.hasher.hash_one(key);
-        let found = self.table.find_entry(key_hash, |item| item.has_key(key, key_hash)).ok()?;
-        let (mut item, _) = found.remove();
+        let mut item = self.table.remove(key_hash, |item| item.has_key(key, key_hash))?;
         if let Some(copying) = &mut self.copying {
             copy::keep(copying, &mut item);
         }
@@ -195,7 +195,7 @@ impl Store {
         }
         self.hash ^= item.item_hash;
         self.bytes += item.bytes.len() as u64;
-        self.table.insert_unique(item.key_hash, item, |item| item.key_hash);
+        self.table.insert(item);
     }
 
     /// The hash computed anew from every item; equals [`Store::hash`].

@@ -76,13 +76,14 @@ impl Store {
             if order.keys.len() >= whole_at {
                 break;
             }
-            if order.cursor >= table.num_buckets() {
+            if order.cursor >= table.places() {
                 order.cursor = 0;
             }
-            if let Some(item) = table.get_bucket(order.cursor) {
+            let (item, next) = table.at(order.cursor);
+            if let Some(item) = item {
                 order.insert(item.key());
             }
-            order.cursor += 1;
+            order.cursor = next;
         }
         self.is_ordered()
     }

@@ -382,7 +382,7 @@ impl<D: Disk> Wal<D> {
         let known = self.groups.entry(group).or_default();
         while known.next() > index {
             let replaced = known.locations.pop_back().expect("the log is that long");
-            self.segments.remove_live(replaced.segment_id(newest));
+            self.segments.remove_live(replaced.segment_id(newest), 1);
         }
         known.locations.push_back(location);
         self.segments.add_live(newest);

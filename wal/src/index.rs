@@ -5,8 +5,7 @@
 //! stale one can be told from a current one.
 //! It holds no bytes and no terms.
 
-use std::collections::VecDeque;
-
+use crate::locations::Locations;
 use crate::record::{Beginning, HardState, SnapshotMark};
 
 /// Where one record is. 16 bytes.
@@ -47,6 +46,11 @@ impl Location {
         self.segment == segment_id as u32
     }
 
+    /// Whether it is in the same segment as `other`.
+    pub(crate) fn is_in_segment_of(&self, other: &Self) -> bool {
+        self.segment == other.segment
+    }
+
     /// The full segment id, given one that is less than 2^31 away.
     pub(crate) fn segment_id(&self, near: u64) -> u64 {
         let distance = self.segment.wrapping_sub(near as u32) as i32;
@@ -73,7 +77,7 @@ impl Location {
 pub(crate) struct GroupIndex {
     /// Index of the first location, or of the next entry if there is none.
     pub(crate) first: u64,
-    pub(crate) locations: VecDeque<Location>,
+    pub(crate) locations: Locations,
     pub(crate) hard_state: Option<HardState>,
     /// Oldest first.
     pub(crate) marks: Vec<SnapshotMark>,
@@ -86,7 +90,7 @@ pub(crate) struct GroupIndex {
 
 impl Default for GroupIndex {
     fn default() -> Self {
-        let (locations, marks) = (VecDeque::new(), Vec::new());
+        let (locations, marks) = (Locations::default(), Vec::new());
         Self { first: 1, locations, hard_state: None, marks, beginning: None, mark_sequence: 0, summary: (0, 0) }
     }
 }

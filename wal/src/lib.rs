@@ -34,6 +34,7 @@ mod folder;
 pub mod glommio;
 mod group_commit;
 mod index;
+mod locations;
 pub mod inspect;
 pub mod mem;
 pub mod meta;

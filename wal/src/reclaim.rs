@@ -26,12 +26,11 @@ impl<D: Disk> Wal<D> {
         if before_index > known.first.max(covered + 1) {
             return Err(WalError::NotCovered { group, before_index, covered });
         }
-        while known.first < before_index
-            && let Some(location) = known.locations.pop_front()
-        {
-            known.first += 1;
-            self.segments.remove_live(location.segment_id(newest));
-        }
+        let count = usize::try_from(before_index.saturating_sub(known.first)).unwrap_or(usize::MAX);
+        let forgotten = known.locations.forget(count, |location, run| {
+            self.segments.remove_live(location.segment_id(newest), run);
+        });
+        known.first += forgotten as u64;
         Ok(self.segments.release_dead())
     }
 
@@ -41,7 +40,7 @@ impl<D: Disk> Wal<D> {
     pub fn oldest_segment_groups(&self) -> Vec<(u32, u64)> {
         let Some(oldest) = self.segments.log().front().map(|segment| segment.id) else { return Vec::new() };
         let in_oldest = |index: &GroupIndex| {
-            let count = index.locations.iter().take_while(|location| location.is_in(oldest)).count();
+            let count = index.locations.in_segment(oldest);
             (count > 0).then_some(index.first + count as u64)
         };
         let mut groups: Vec<(u32, u64)> =

@@ -123,10 +123,10 @@ impl Segments {
         }
     }
 
-    pub(crate) fn remove_live(&mut self, segment_id: u64) {
+    pub(crate) fn remove_live(&mut self, segment_id: u64, count: u64) {
         if let Some(segment) = self.find(segment_id) {
-            assert!(segment.live_entries > 0, "an entry of segment {segment_id} was removed twice");
-            segment.live_entries -= 1;
+            assert!(segment.live_entries >= count, "an entry of segment {segment_id} was removed twice");
+            segment.live_entries -= count;
         }
     }
 

@@ -92,9 +92,9 @@ impl<D: Disk> Wal<D> {
     fn void_log(&mut self, group: u32, next: u64) {
         let newest = self.segments.newest_id();
         let known = self.groups.entry(group).or_default();
-        for location in known.locations.drain(..) {
-            self.segments.remove_live(location.segment_id(newest));
-        }
+        known.locations.forget(usize::MAX, |location, run| {
+            self.segments.remove_live(location.segment_id(newest), run);
+        });
         known.first = next;
         self.segments.release_dead();
     }

@@ -65,6 +65,7 @@ fn shard(peers: &[u64]) -> Shard<MemDisk> {
         append_bytes_max: 8 << 10,
         inflight_bytes_max: 16 << 10,
         uncommitted_bytes_max: 16 << 10,
+        catch_up_bytes_per_tick: 0,
         entry_bytes_max: 1 << 10,
         catch_up_bytes: 1 << 10,
         tick_us: 10_000,

@@ -4,7 +4,7 @@
 //! Invariant: every wait has a deadline.
 //! What it does not do: follow a leader. `ringraft_net::client` does.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
@@ -128,6 +128,9 @@ impl Connection {
             match read {
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    bail!("no answer in time; what was asked may still be done")
+                }
                 Err(error) => return Err(error).context("no answer"),
             }
         }

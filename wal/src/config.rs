@@ -62,7 +62,8 @@ pub struct Config {
     pub flushes_in_flight_max: usize,
     /// Bytes of records that may wait for a flush. Default 32 MiB; at least `record_bytes_max` + `batch_bytes_max`.
     pub backlog_bytes_max: usize,
-    /// Bytes of recent batches kept in memory as the entry cache. Default 64 MiB; any.
+    /// Bytes of recent batches kept in memory as the entry cache, those that nearly fill their blocks with the padding.
+    /// Default 128 MiB; any.
     pub cache_bytes_max: usize,
 }
 
@@ -77,7 +78,7 @@ impl Default for Config {
             record_bytes_max: (4 << 20) + (64 << 10),
             flushes_in_flight_max: 2,
             backlog_bytes_max: 32 << 20,
-            cache_bytes_max: 64 << 20,
+            cache_bytes_max: 128 << 20,
         }
     }
 }

@@ -6,13 +6,11 @@
 //! the disk ends in; the first error poisons.
 //! It retries nothing but making segments, which the host's tick asks for.
 
-use std::rc::Rc;
-
 use ringraft_raft::mutants::{Mutant, is_active};
 
 use crate::disk::{Disk, DiskCompletion, DiskError, DiskOperation, Done, FileNumber};
 use crate::error::WalError;
-use crate::open_batch::Durable;
+use crate::open_batch::{Durable, Held};
 use crate::reader::ReadDone;
 use crate::snapshots::SnapshotDone;
 use crate::wal::Wal;
@@ -76,7 +74,7 @@ impl<D: Disk> Wal<D> {
             ticket,
             file: batch.closed.place.file,
             offset,
-            buffer: Rc::clone(&batch.closed.buffer),
+            buffer: batch.closed.buffer(),
             length,
         });
         self.submitted_sequence = sequence;
@@ -154,6 +152,11 @@ impl<D: Disk> Wal<D> {
             }
             let batch = &mut self.batches[place];
             self.durable_sequence += 1;
+            self.cache_bytes -= batch.closed.length;
+            if let Some(buffer) = batch.closed.pack(&mut self.packs) {
+                self.buffers.give(buffer);
+            }
+            self.cache_bytes += batch.closed.held_bytes();
             self.stats.flushes += 1;
             let mut durables = std::mem::take(&mut batch.closed.durables);
             out.append(&mut durables);
@@ -172,8 +175,11 @@ impl<D: Disk> Wal<D> {
             && front.closed.place.sequence <= self.durable_sequence
             && let Some(batch) = self.batches.pop_front()
         {
-            self.cache_bytes -= batch.closed.length;
-            self.buffers.give(batch.closed.buffer);
+            self.cache_bytes -= batch.closed.held_bytes();
+            match batch.closed.held {
+                Held::Buffer(buffer) => self.buffers.give(buffer),
+                Held::Packed(packed) => self.packs.forget(&packed),
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use crate::batch::{self, BatchHeader, FLAG_FIRST, HEADER_BYTES, VERSION};
 use crate::buffers::Buffers;
 use crate::disk::{Disk, FileNumber};
 use crate::index::Location;
+use crate::packed::{Packed, Packs};
 use crate::record::{
     self, BEGINNING_BYTES, Beginning, HARD_STATE_BYTES, HardState, RecordHeader, SNAPSHOT_MARK_BYTES, SnapshotMark,
 };
@@ -81,12 +82,21 @@ pub(crate) struct OpenBatch<D: Disk> {
     building: Option<Building>,
 }
 
+/// Where the bytes of a closed batch are.
+#[derive(Debug)]
+pub(crate) enum Held<D: Disk> {
+    /// Where they were gathered.
+    Buffer(Rc<D::Buffer>),
+    /// Durable, and copied out of a buffer that was nearly empty.
+    Packed(Packed),
+}
+
 /// A batch that is complete but for its header.
 #[derive(Debug)]
 pub(crate) struct ClosedBatch<D: Disk> {
     pub(crate) place: Place,
     pub(crate) header: BatchHeader,
-    pub(crate) buffer: Rc<D::Buffer>,
+    pub(crate) held: Held<D>,
     pub(crate) length: usize,
     pub(crate) durables: Vec<Durable>,
 }
@@ -278,7 +288,7 @@ impl<D: Disk> OpenBatch<D> {
             live_segments: (self.place.segment_id - live_segment) as u32,
             header_crc: 0,
         };
-        ClosedBatch { place: self.place, header, buffer: self.buffer, length, durables: self.durables }
+        ClosedBatch { place: self.place, header, held: Held::Buffer(self.buffer), length, durables: self.durables }
     }
 }
 
@@ -287,15 +297,50 @@ impl<D: Disk> ClosedBatch<D> {
     pub(crate) fn seal_header(&mut self, durable_sequence: u64, previous_crc: u32) -> u32 {
         self.header.durable_sequence = durable_sequence;
         self.header.previous_crc = previous_crc;
-        let buffer = Rc::get_mut(&mut self.buffer).expect("an unsubmitted batch's buffer is not shared");
+        let Held::Buffer(buffer) = &mut self.held else { unreachable!("what is packed was submitted") };
+        let buffer = Rc::get_mut(buffer).expect("an unsubmitted batch's buffer is not shared");
         self.header.header_crc = self.header.encode(D::bytes_mut(buffer));
         self.header.header_crc
     }
 
     /// The padded bytes of a record of this batch.
-    pub(crate) fn record(&self, location: &Location, block_bytes: usize) -> Option<&[u8]> {
+    pub(crate) fn record<'a>(&'a self, location: &Location, block_bytes: usize, packs: &'a Packs) -> Option<&'a [u8]> {
         let start = location.offset().checked_sub(self.place.block * block_bytes as u64)? as usize;
-        (*self.buffer).as_ref().get(start..start + location.padded())
+        let bytes = match &self.held {
+            Held::Buffer(buffer) => (**buffer).as_ref(),
+            Held::Packed(packed) => packs.get(packed),
+        };
+        bytes.get(start..start + location.padded())
+    }
+
+    /// The buffer, to be written.
+    pub(crate) fn buffer(&self) -> Rc<D::Buffer> {
+        match &self.held {
+            Held::Buffer(buffer) => Rc::clone(buffer),
+            Held::Packed(_) => unreachable!("what is packed was submitted"),
+        }
+    }
+
+    /// Copies what is used out of a buffer that is nearly empty, and hands the buffer out.
+    pub(crate) fn pack(&mut self, packs: &mut Packs) -> Option<Rc<D::Buffer>> {
+        let used = HEADER_BYTES + self.header.body_length as usize;
+        let Held::Buffer(buffer) = &self.held else { return None };
+        if !Packs::pays(used, self.length) {
+            return None;
+        }
+        let packed = packs.push(&(**buffer).as_ref()[..used]);
+        match std::mem::replace(&mut self.held, Held::Packed(packed)) {
+            Held::Buffer(buffer) => Some(buffer),
+            Held::Packed(_) => None,
+        }
+    }
+
+    /// What it counts in the cache.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match &self.held {
+            Held::Buffer(_) => self.length,
+            Held::Packed(packed) => packed.cost(),
+        }
     }
 }
 

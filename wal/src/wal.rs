@@ -22,6 +22,7 @@ use crate::disk::{Disk, DiskError, FileNumber, Ticket};
 use crate::error::WalError;
 use crate::index::GroupIndex;
 use crate::open_batch::{ClosedBatch, Durable, OpenBatch};
+use crate::packed::Packs;
 use crate::reader::Reader;
 use crate::record::{Beginning, HardState, SnapshotMark};
 use crate::recovery::Recovered;
@@ -107,6 +108,11 @@ pub(crate) struct Batch<D: Disk> {
     pub(crate) done: bool,
 }
 
+/// A cached batch is seldom smaller. Room for as many is there from the start, not touched before it is used: a list that
+/// grows by copying stands still meanwhile.
+const CACHED_BATCH_BYTES: usize = 512;
+const CACHED_BATCHES_MAX: usize = 1 << 17;
+
 /// The write-ahead log of one shard.
 #[derive(Debug)]
 pub struct Wal<D: Disk> {
@@ -125,6 +131,8 @@ pub struct Wal<D: Disk> {
     /// Nothing may be written to the active segment before this batch is durable.
     pub(crate) segment_submit_after: u64,
     pub(crate) cache_bytes: usize,
+    /// Those of the cached batches whose buffers were nearly empty.
+    pub(crate) packs: Packs,
     pub(crate) waiting_bytes: usize,
     pub(crate) next_ticket: u64,
     /// Marks behind the newest record.
@@ -156,6 +164,7 @@ impl<D: Disk> Wal<D> {
             }
         }
         segments.release_dead();
+        let batches = VecDeque::with_capacity((config.cache_bytes_max / CACHED_BATCH_BYTES).min(CACHED_BATCHES_MAX));
         let mut wal = Self {
             identity: config.identity().checksum(),
             buffers: Buffers::new(config.block_bytes),
@@ -163,13 +172,14 @@ impl<D: Disk> Wal<D> {
             groups,
             segments,
             open: None,
-            batches: VecDeque::new(),
+            batches,
             next_sequence: recovered.next_sequence,
             submitted_sequence: recovered.next_sequence - 1,
             durable_sequence: recovered.next_sequence - 1,
             previous_crc: recovered.previous_crc,
             segment_submit_after: 0,
             cache_bytes: 0,
+            packs: Packs::default(),
             waiting_bytes: 0,
             next_ticket: 1,
             marks: 0,
@@ -290,7 +300,7 @@ impl<D: Disk> Wal<D> {
         let Some(front) = self.batches.front() else { return EntryBytes::OnDisk };
         let cached = self.batches.get(location.batches_after(front.closed.place.sequence)).and_then(|batch| {
             let here = location.is_in(batch.closed.place.segment_id);
-            if here { batch.closed.record(location, self.config.block_bytes) } else { None }
+            if here { batch.closed.record(location, self.config.block_bytes, &self.packs) } else { None }
         });
         cached.map_or(EntryBytes::OnDisk, EntryBytes::Cached)
     }

@@ -155,6 +155,28 @@ fn the_cache_is_bounded_and_buffers_are_used_again() {
 }
 
 #[test]
+fn batches_of_few_records_are_cached_without_their_padding() {
+    let mut config = small();
+    config.block_bytes = 4_096;
+    config.segment_bytes = 64 * 4_096;
+    config.batch_bytes_max = 8 * 4_096;
+    config.backlog_bytes_max = 64 * 4_096;
+    config.cache_bytes_max = 16 * 4_096;
+    let mut log = Log::new(config.validate(common::identity()).unwrap());
+    let mut model = Model::default();
+    for index in 1..=400 {
+        let bytes = if index % 50 == 0 { 2_000 } else { 8 };
+        log.flushed_entry(1, 1, index, bytes);
+        model.entry(1, 1, index, bytes);
+        assert!(log.wal.stats().cache_bytes <= 16 * 4_096);
+    }
+    let cached = (1..=400).filter(|index| matches!(log.wal.entry_bytes(1, *index), EntryBytes::Cached(_))).count();
+    assert!(cached > 2 * 16, "{cached} entries in the room of 16 blocks");
+    assert!(log.wal.stats().buffers_allocated <= 8, "{:?}", log.wal.stats());
+    check_bytes(&mut log, &model);
+}
+
+#[test]
 fn reads_are_joined_bounded_and_only_of_flushed_entries() {
     let mut log = Log::new(config());
     for index in 1..=50 {

@@ -73,6 +73,7 @@ fn shard() -> Shard<MemDisk> {
         heartbeat_ticks: 1,
         append_bytes_max: 8 << 10,
         inflight_bytes_max: 16 << 10,
+        catch_up_bytes_per_tick: 64,
         uncommitted_bytes_max: 16 << 10,
         entry_bytes_max: 1 << 10,
         catch_up_bytes: 1 << 10,

@@ -27,6 +27,9 @@ pub struct Config {
     pub append_bytes_max: u32,
     /// Most bytes of records on the way to one follower, one entry excepted. At least `append_bytes_max`.
     pub inflight_bytes_max: u64,
+    /// A member that lacks committed entries, more than one message takes, gets so many bytes of them per tick at least while
+    /// others are committed without it; 0: as many as it takes.
+    pub catch_up_bytes_per_tick: u64,
     /// Most bytes of records proposed and not committed, one entry excepted. At least 1.
     pub uncommitted_bytes_max: u64,
     /// Length of a tick: ticks come no faster. 0: not told, then nothing is promised to leaders that hold leases.
@@ -51,6 +54,7 @@ impl Config {
             heartbeat_ticks: 5,
             append_bytes_max: 1 << 20,
             inflight_bytes_max: 8 << 20,
+            catch_up_bytes_per_tick: 0,
             uncommitted_bytes_max: 64 << 20,
             tick_us: 0,
             lease_drift_percent: 100,

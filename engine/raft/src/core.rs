@@ -22,6 +22,7 @@ use crate::{
     membership::{Membership, Memberships},
     message::{AppendResult, EntryMeta, HardState, IncomingEntries, Message},
     mutants::{Mutant, is_active},
+    pace::Pace,
     prng::Prng,
     progress::Progress,
     read_index::ReadRounds,
@@ -98,6 +99,7 @@ pub(crate) struct Leader {
     pub(crate) transfer: Option<Transfer>,
     /// A `TimeoutNow` left in this term, and may arrive at any time.
     pub(crate) timeout_now_sent: bool,
+    pub(crate) pace: Pace,
     /// The joint configuration, by index, whose end was asked for last.
     pub(crate) left_joint: Index,
 }

@@ -18,6 +18,7 @@ use crate::{
     lease::Heard,
     message::Message,
     mutants::{Mutant, is_active},
+    pace,
     progress::Progress,
 };
 
@@ -161,6 +162,9 @@ impl RaftCore {
             (Part::Leader(leading), RoleState::Leader(leader)) => {
                 self.observed_us = self.observed_us.max(leading.observed_us);
                 leader.heartbeat_elapsed = phase;
+                for tick in 1..=ticks.min(pace::TICKS_TO_REST) {
+                    leader.tick_pace(fell_asleep + tick, &self.log, self.commit_index, &self.config);
+                }
                 for (peer, slept) in leader.peers.iter_mut().zip(leading.peers) {
                     peer.heard = slept.heard;
                     if let Some(answered) = slept.answered {

@@ -23,6 +23,7 @@ use crate::{
     membership::Membership,
     message::{EntryMeta, HardState, Message},
     mutants::{Mutant, is_active},
+    pace::Pace,
     progress::Progress,
     read_index::ReadRounds,
 };
@@ -126,6 +127,7 @@ impl RaftCore {
             reads: ReadRounds::default(),
             transfer: None,
             timeout_now_sent: false,
+            pace: Pace::new(self.log.last().index, self.commit_index),
             left_joint: 0,
         }));
         self.advance_commit();

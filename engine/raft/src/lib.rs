@@ -170,6 +170,7 @@ mod log;
 mod membership;
 mod message;
 pub mod mutants;
+mod pace;
 mod prng;
 mod progress;
 mod quorum;

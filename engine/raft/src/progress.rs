@@ -50,6 +50,8 @@ pub(crate) struct Progress {
     retry_tick: u64,
     /// Replicate: when `match_index` last moved, or the stream started.
     moved_tick: u64,
+    /// Bytes it may still get in this tick while it lags; below 0 when an entry was longer.
+    allowance: i64,
 }
 
 /// What `Progress::next_append` needs of the leader.
@@ -59,6 +61,8 @@ pub(crate) struct Outlook<'core> {
     pub(crate) term: Term,
     pub(crate) leader_commit: Index,
     pub(crate) now: u64,
+    /// Those who lag are fed no faster than their allowance.
+    pub(crate) paced: bool,
 }
 
 impl Progress {
@@ -75,6 +79,7 @@ impl Progress {
             waiting: false,
             retry_tick: now,
             moved_tick: now,
+            allowance: 0,
         }
     }
 
@@ -119,10 +124,14 @@ impl Progress {
             return None;
         }
         let after = self.next_index - 1;
-        let room = self.room(outlook)?;
+        let lags = outlook.paced && self.lags(outlook);
+        let room = self.room(outlook, lags)?;
         let prev = crate::EntryId { term: log.term_at(after)?, index: after };
         let count = log.count_within(after, room).clamp(1, u64::from(u32::MAX));
         self.sent(count, outlook);
+        if lags {
+            self.allowance = self.allowance.saturating_sub_unsigned(log.bytes_between(after, after + count));
+        }
         Some(Message::AppendEntries {
             term: outlook.term,
             prev,
@@ -131,9 +140,26 @@ impl Progress {
         })
     }
 
+    /// Whether it lacks more committed entries than one message takes: they were committed without it.
+    fn lags(&self, outlook: &Outlook<'_>) -> bool {
+        outlook.log.bytes_between(self.match_index, outlook.leader_commit) > u64::from(outlook.config.append_bytes_max)
+    }
+
+    /// Called once a tick, with what those who lag may get in it.
+    pub(crate) fn refill(&mut self, bytes_per_tick: Option<u64>) {
+        self.allowance = bytes_per_tick.map_or(0, |bytes| {
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            self.allowance.saturating_add(bytes).min(bytes)
+        });
+    }
+
     /// Bytes the next message may name; at least one entry always may.
-    fn room(&self, outlook: &Outlook<'_>) -> Option<u64> {
-        let append_bytes_max = u64::from(outlook.config.append_bytes_max);
+    fn room(&self, outlook: &Outlook<'_>, lags: bool) -> Option<u64> {
+        let mut append_bytes_max = u64::from(outlook.config.append_bytes_max);
+        if lags {
+            let allowed = u64::try_from(self.allowance).ok().filter(|allowed| *allowed > 0)?;
+            append_bytes_max = append_bytes_max.min(allowed);
+        }
         if self.state == ProgressState::Probe {
             return (!self.waiting).then_some(append_bytes_max);
         }

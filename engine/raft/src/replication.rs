@@ -36,6 +36,7 @@ impl RaftCore {
         let RoleState::Leader(leader) = &mut self.role else { return };
         leader.heartbeat_elapsed += 1;
         leader.left_joint = 0; // asked again while it is not left
+        leader.tick_pace(now, &self.log, self.commit_index, &self.config);
         leader.heartbeat_due |= leader.heartbeat_elapsed >= self.config.heartbeat_ticks;
         for peer in &mut leader.peers {
             peer.tick(now, patience);
@@ -71,7 +72,8 @@ impl RaftCore {
             }
         }
         let (config, log) = (&*self.config, &self.log);
-        let outlook = Outlook { config, log, term, leader_commit: self.commit_index, now: self.now };
+        let paced = leader.pace.bytes_per_tick().is_some();
+        let outlook = Outlook { config, log, term, leader_commit: self.commit_index, now: self.now, paced };
         for peer in &mut leader.peers {
             if peer.needs_snapshot(log) {
                 self.outbox.snapshots.push(peer.id);

@@ -180,6 +180,95 @@ fn uncommitted_bytes_are_bounded_and_one_entry_is_always_admitted() {
     assert_eq!(solo.core.propose(1), Err(ProposeError::Overloaded));
 }
 
+/// A leader whose node 3 is `behind` entries of 100 bytes behind, `rate` of which come in, and are committed, in a tick.
+fn leader_with_a_laggard(behind: u64, rate: u64) -> Solo {
+    let mut solo = Solo::settled_leader(3, 5, &[]);
+    while solo.core.last().index < behind {
+        busy_tick(&mut solo, rate);
+    }
+    solo
+}
+
+/// Entries come in and are committed with node 2; answers how many went to node 3.
+fn busy_tick(solo: &mut Solo, rate: u64) -> u64 {
+    (0..rate).for_each(|_| assert!(solo.core.propose(100).is_ok()));
+    solo.tick(1);
+    let sent = entries_to_3(solo);
+    solo.flush();
+    solo.accepted(2, solo.core.last().index);
+    sent + entries_to_3(solo)
+}
+
+fn entries_to_3(solo: &mut Solo) -> u64 {
+    appends(3, &solo.ready()).iter().map(|(_, count)| u64::from(*count)).sum()
+}
+
+/// Node 3 has what it was sent.
+fn acknowledge(solo: &mut Solo) {
+    let (_, _, next, state) = solo.core.progress().find(|(node, ..)| *node == NodeId(3)).unwrap();
+    if state == ProgressState::Replicate {
+        return solo.accepted(3, next - 1);
+    }
+    answer(solo, 3, 0);
+    let probe = appends(3, &solo.ready());
+    probe.iter().for_each(|(prev, count)| solo.accepted(3, prev.index + u64::from(*count)));
+}
+
+#[test]
+fn who_lags_gets_three_times_what_comes_in_and_catches_up() {
+    let mut solo = leader_with_a_laggard(150, 10);
+    for tick in 0.. {
+        acknowledge(&mut solo);
+        let sent = busy_tick(&mut solo, 10);
+        if solo.core.progress().any(|(node, held, _, _)| node == NodeId(3) && held + 10 >= solo.core.commit_index()) {
+            assert!(tick >= 4, "it was at once");
+            break;
+        }
+        assert!(sent <= 3 * 10, "{sent} entries in tick {tick}");
+        assert!(tick < 20, "it does not catch up");
+    }
+    acknowledge(&mut solo);
+    busy_tick(&mut solo, 10);
+    acknowledge(&mut solo);
+    assert_eq!(busy_tick(&mut solo, 10), 10, "what comes in goes out at once");
+}
+
+#[test]
+fn who_lags_gets_the_configured_rate_when_less_comes_in_and_a_long_entry_is_paid_for_by_the_next_ticks() {
+    let mut solo = leader_with_a_laggard(150, 1);
+    acknowledge(&mut solo);
+    assert!((0..8).all(|_| {
+        let sent = busy_tick(&mut solo, 1);
+        acknowledge(&mut solo);
+        sent == 3
+    }));
+    assert!(solo.core.propose(3_000).is_ok());
+    let mut sent = Vec::new();
+    for _ in 0..40 {
+        acknowledge(&mut solo);
+        sent.push(busy_tick(&mut solo, 1));
+    }
+    let long = sent.windows(9).any(|ticks| ticks[0] > 0 && ticks[1..].iter().all(|sent| *sent == 0));
+    assert!(long, "{sent:?}");
+}
+
+#[test]
+fn who_lags_is_not_held_back_when_it_is_needed_or_nothing_comes_in() {
+    let mut needed = leader_with_a_laggard(150, 10);
+    acknowledge(&mut needed);
+    assert!(needed.core.propose(100).is_ok());
+    needed.tick(16); // node 2 is gone: nothing is committed
+    needed.ready();
+    acknowledge(&mut needed);
+    assert!(entries_to_3(&mut needed) > 3 * 10);
+    let mut idle = leader_with_a_laggard(150, 10);
+    acknowledge(&mut idle);
+    idle.tick(16);
+    idle.ready();
+    acknowledge(&mut idle);
+    assert!(entries_to_3(&mut idle) > 3 * 10);
+}
+
 #[test]
 fn a_joint_group_needs_both_majorities() {
     let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();

@@ -219,6 +219,8 @@ impl Plan {
             plan.node_tick_us = (0..nodes).map(|_| random.between(tick_us * 9 / 10, tick_us * 11 / 10)).collect();
         }
         draw_reads(&mut plan);
+        let pace = &mut Random::stream(seed, "pace");
+        plan.consensus.catch_up_bytes_per_tick = *pace.pick(&[0, 256, 4 << 10, 64 << 10]);
         while !plan.segments_suffice() {
             plan.wal.segment_bytes *= 2;
         }
@@ -474,6 +476,7 @@ fn calm_consensus(seed: u64, tick_us: u64) -> ConsensusSettings {
         heartbeat_ticks: 2,
         append_bytes_max: 16 << 10,
         inflight_bytes_max: 256 << 10,
+        catch_up_bytes_per_tick: 0,
         uncommitted_bytes_max: 1 << 20,
         entry_bytes_max: 8 << 10,
         catch_up_bytes: 64 << 10,

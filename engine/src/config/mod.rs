@@ -63,7 +63,7 @@ settings! {
         /// Records that may wait for a flush, per shard.
         backlog_bytes_max: u64 = 33_554_432, 16_777_216..=1_073_741_824, "bytes", "RINGRAFT_BACKLOG_BYTES_MAX", own;
         /// Recent records kept in memory for followers and for applying, per shard.
-        cache_bytes_max: u64 = 67_108_864, 1_048_576..=68_719_476_736, "bytes", "RINGRAFT_CACHE_BYTES_MAX", own;
+        cache_bytes_max: u64 = 134_217_728, 1_048_576..=68_719_476_736, "bytes", "RINGRAFT_CACHE_BYTES_MAX", own;
         /// Requests gather in one entry up to this; a longer request is an entry of its own.
         entry_bytes_max: u32 = 262_144, 4_096..=4_194_304, "bytes", "RINGRAFT_ENTRY_BYTES_MAX", own;
         /// Records in one AppendEntries, one entry excepted.
@@ -100,6 +100,8 @@ settings! {
         io_memory_bytes: u64 = 1_048_576, 65_536..=1_073_741_824, "bytes", "RINGRAFT_IO_MEMORY_BYTES", own;
         /// Entries of each of a shard's io_uring queues, a power of two.
         io_ring_depth: u32 = 1_024, 128..=32_768, "entries", "RINGRAFT_IO_RING_DEPTH", own;
+        /// Log per second that a member which lags behind gets at least, while others commit without it: three times what comes in if that is more, so that it catches up and the rest goes on undisturbed; 0: as much as it takes.
+        catch_up_bytes_per_second: u64 = 8_388_608, 0..=1_099_511_627_776, "bytes", "RINGRAFT_CATCH_UP_BYTES_PER_SECOND", own;
         /// A new member of a group may lack so many bytes of what is committed when it gets its vote.
         catch_up_bytes: u64 = 1_048_576, 0..=1_073_741_824, "bytes", "RINGRAFT_CATCH_UP_BYTES", own + reload;
         /// A snapshot of a group is taken when so many bytes of entries were applied since the last one.

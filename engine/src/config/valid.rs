@@ -350,6 +350,15 @@ impl ValidNodeConfig {
         WatchSettings { watches_max: self.watches_max as usize, ring_bytes: self.watch_ring_bytes as usize }
     }
 
+    /// What a follower that lags gets of the log per tick at least; 0: as much as it takes.
+    #[must_use]
+    pub fn catch_up_bytes_per_tick(&self) -> u64 {
+        match self.catch_up_bytes_per_second {
+            0 => 0,
+            bytes => (bytes.saturating_mul(self.tick_ms) / 1_000).max(1),
+        }
+    }
+
     /// The drift that leases allow for; 100: there are none.
     #[must_use]
     pub fn lease_drift_percent(&self) -> u32 {
@@ -363,6 +372,7 @@ impl ValidNodeConfig {
             heartbeat_ticks: self.heartbeat_ticks,
             append_bytes_max: self.append_bytes_max,
             inflight_bytes_max: self.inflight_bytes_max.max(u64::from(self.append_bytes_max)),
+            catch_up_bytes_per_tick: self.catch_up_bytes_per_tick(),
             uncommitted_bytes_max: self.uncommitted_bytes_max,
             tick_us: self.tick_ms * 1_000,
             lease_drift_percent: self.lease_drift_percent(),

@@ -194,6 +194,7 @@ fn restore(
         heartbeat_ticks: config.heartbeat_ticks,
         append_bytes_max: config.append_bytes_max,
         inflight_bytes_max: config.inflight_bytes_max,
+        catch_up_bytes_per_tick: config.catch_up_bytes_per_tick(),
         uncommitted_bytes_max: config.uncommitted_bytes_max,
         entry_bytes_max: config.entry_bytes_max as usize,
         catch_up_bytes: config.catch_up_bytes,

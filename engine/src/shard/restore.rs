@@ -35,6 +35,8 @@ pub struct ConsensusSettings {
     pub append_bytes_max: u32,
     /// Bytes on their way to one follower.
     pub inflight_bytes_max: u64,
+    /// What a follower that lags gets of the log per tick at least; 0: as much as it takes.
+    pub catch_up_bytes_per_tick: u64,
     /// Bytes proposed and not yet committed.
     pub uncommitted_bytes_max: u64,
     /// Bytes of requests in one entry.
@@ -127,6 +129,7 @@ pub(super) fn make_group(
         heartbeat_ticks: consensus.heartbeat_ticks,
         append_bytes_max: consensus.append_bytes_max,
         inflight_bytes_max: consensus.inflight_bytes_max,
+        catch_up_bytes_per_tick: consensus.catch_up_bytes_per_tick,
         uncommitted_bytes_max: consensus.uncommitted_bytes_max,
         tick_us: consensus.tick_us,
         lease_drift_percent: consensus.lease_drift_percent,

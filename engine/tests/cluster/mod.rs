@@ -76,6 +76,7 @@ pub(crate) fn consensus() -> ConsensusSettings {
         append_bytes_max: 64 << 10,
         inflight_bytes_max: 1 << 20,
         uncommitted_bytes_max: 16 << 20,
+        catch_up_bytes_per_tick: 0,
         entry_bytes_max: 64 << 10,
         catch_up_bytes: 8 << 10,
         tick_us: TICK_US,

@@ -112,6 +112,7 @@ pub fn small_config(id: NodeId, seed: u64) -> Config {
         heartbeat_ticks: 2,
         append_bytes_max: 1000,
         inflight_bytes_max: 4000,
+        catch_up_bytes_per_tick: 300,
         uncommitted_bytes_max: 10_000,
         ..Config::new(id, seed)
     }

@@ -84,6 +84,7 @@ fn settings(node: usize) -> (ShardSettings, ConsensusSettings) {
         heartbeat_ticks: 2,
         append_bytes_max: 16 << 10,
         inflight_bytes_max: 64 << 10,
+        catch_up_bytes_per_tick: 0,
         uncommitted_bytes_max: 64 << 10,
         entry_bytes_max: 1 << 10,
         catch_up_bytes: 16 << 10,

@@ -338,7 +338,6 @@ fn new_settings_reach_every_shard_and_who_asked_hears_of_it() {
         reply_bytes_max: 1 << 20,
         disk_stall_ticks: 50,
         digest_ticks: 5,
-        catch_up_bytes_per_tick: 2 << 10,
         catch_up_bytes: 8 << 10,
         snapshots: SnapshotSettings { log_entries: 3, ..SnapshotSettings::default() },
     };

@@ -205,7 +205,7 @@ fn entries_to_3(solo: &mut Solo) -> u64 {
 
 /// Node 3 has what it was sent.
 fn acknowledge(solo: &mut Solo) {
-    let (_, _, next, state) = solo.core.progress().find(|(node, ..)| *node == NodeId(3)).unwrap();
+    let (_, _, next, state) = solo.core.progress().find(|(node, ..)| *node == NodeId(3)).expect("it has a node 3");
     if state == ProgressState::Replicate {
         return solo.accepted(3, next - 1);
     }

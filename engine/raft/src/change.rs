@@ -82,6 +82,7 @@ impl RaftCore {
         if leader.transfer.as_ref().is_some_and(|transfer| !membership.is_voter(transfer.to)) {
             leader.transfer = None;
         }
+        self.confirm_reads(); // those who are asked no more need not answer, and nobody may be left who does
     }
 
     /// Tells the host, once per leader, that a committed joint configuration has to be left.

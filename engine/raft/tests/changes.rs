@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::solo::Solo;
 use common::{Cluster, small_config};
 use ringraft_raft::{
     ChangeError, Config, EntryId, EntryMeta, HardState, LogTerms, Membership, Memberships, Message, NodeId,
@@ -63,6 +64,23 @@ fn a_follower_that_needs_compacted_entries_gets_a_snapshot_and_goes_on_behind_it
     cluster.settle();
     assert_eq!(cluster.core(3).last(), cluster.core(2).last());
     assert!(cluster.core(leader.0).commit_index() > target);
+}
+
+#[test]
+fn reads_on_their_way_are_confirmed_by_whoever_is_left() {
+    let mut solo = Solo::settled_leader(3, 5, &[]);
+    let joint = Membership::with(ids([1]), ids([1, 2, 3]), vec![]);
+    let change = solo.core.propose_membership(100, joint.clone()).expect("nothing is under way");
+    solo.flush();
+    solo.accepted(2, change.index);
+    assert_eq!(solo.core.commit_index(), change.index);
+    for _ in 0..5 {
+        solo.core.read_index().expect("it leads");
+        assert!(solo.ready().reads.is_empty(), "node 2 or 3 has to answer");
+    }
+    solo.core.propose_membership(100, joint.leave_joint()).expect("the joint configuration is committed");
+    let confirmed = solo.ready().reads.len() + solo.ready().reads.len();
+    assert_eq!(confirmed, 5, "nobody else will ever answer");
 }
 
 #[test]

@@ -62,8 +62,7 @@ pub struct Config {
     pub flushes_in_flight_max: usize,
     /// Bytes of records that may wait for a flush. Default 32 MiB; at least `record_bytes_max` + `batch_bytes_max`.
     pub backlog_bytes_max: usize,
-    /// Bytes of recent batches kept in memory as the entry cache, those that nearly fill their blocks with the padding.
-    /// Default 128 MiB; any.
+    /// Bytes of recent batches kept in memory as the entry cache. Default 128 MiB; any.
     pub cache_bytes_max: usize,
 }
 

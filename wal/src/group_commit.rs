@@ -153,9 +153,7 @@ impl<D: Disk> Wal<D> {
             let batch = &mut self.batches[place];
             self.durable_sequence += 1;
             self.cache_bytes -= batch.closed.length;
-            if let Some(buffer) = batch.closed.pack(&mut self.packs) {
-                self.buffers.give(buffer);
-            }
+            batch.closed.pack(&mut self.packs);
             self.cache_bytes += batch.closed.held_bytes();
             self.stats.flushes += 1;
             let mut durables = std::mem::take(&mut batch.closed.durables);
@@ -168,7 +166,7 @@ impl<D: Disk> Wal<D> {
         self.evict();
     }
 
-    /// Forgets the oldest batches beyond the cache's bound; their buffers are used again.
+    /// Forgets the oldest batches beyond the cache's bound.
     fn evict(&mut self) {
         while self.cache_bytes > self.config.cache_bytes_max
             && let Some(front) = self.batches.front()
@@ -176,9 +174,8 @@ impl<D: Disk> Wal<D> {
             && let Some(batch) = self.batches.pop_front()
         {
             self.cache_bytes -= batch.closed.held_bytes();
-            match batch.closed.held {
-                Held::Buffer(buffer) => self.buffers.give(buffer),
-                Held::Packed(packed) => self.packs.forget(&packed),
+            if let Held::Packed(packed) = batch.closed.held {
+                self.packs.forget(&packed);
             }
         }
     }

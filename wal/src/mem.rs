@@ -7,6 +7,7 @@
 //! It has no clock and no randomness; the caller decides everything.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crate::config::ValidConfig;
 use crate::disk::{Disk, DiskCompletion, DiskError, DiskOperation, Done, FileName, FileNumber};
@@ -19,11 +20,15 @@ use crate::wal::Wal;
 
 /// Memory of a [`MemDisk`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MemBuffer(Vec<u8>);
+pub struct MemBuffer {
+    bytes: Vec<u8>,
+    /// What the disk counts the buffers by that it allocated.
+    _alive: Rc<()>,
+}
 
 impl AsRef<[u8]> for MemBuffer {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 }
 
@@ -46,6 +51,7 @@ pub struct MemDisk {
     parts: BTreeMap<SnapshotName, Vec<u8>>,
     pending: Vec<DiskOperation<MemBuffer>>,
     block_bytes: usize,
+    alive: Rc<()>,
     /// Files there may be; making more fails with [`DiskError::NoSpace`].
     pub files_max: Option<u32>,
 }
@@ -63,6 +69,12 @@ impl MemDisk {
     #[must_use]
     pub fn pending(&self) -> &[DiskOperation<MemBuffer>] {
         &self.pending
+    }
+
+    /// Buffers it allocated that somebody still has.
+    #[must_use]
+    pub fn buffers_alive(&self) -> usize {
+        Rc::strong_count(&self.alive) - 1
     }
 
     /// The files' content.
@@ -108,7 +120,7 @@ impl MemDisk {
             }
             DiskOperation::Read { file, offset, length, .. } => {
                 let bytes = &self.files[&file][offset as usize..offset as usize + length];
-                Ok(Done::Read(MemBuffer(bytes.to_vec())))
+                Ok(Done::Read(MemBuffer { bytes: bytes.to_vec(), ..MemBuffer::default() }))
             }
             DiskOperation::WriteSnapshot { snapshot, offset, buffer, length, .. } => {
                 let part = self.parts.entry(snapshot).or_default();
@@ -155,7 +167,7 @@ impl MemDisk {
         let bytes = self.snapshots.get(&snapshot).map_or(&[][..], Vec::as_slice);
         let found = bytes.get(offset as usize..).unwrap_or_default();
         match found.get(..length) {
-            Some(found) => Ok(Done::Read(MemBuffer(found.to_vec()))),
+            Some(found) => Ok(Done::Read(MemBuffer { bytes: found.to_vec(), ..MemBuffer::default() })),
             None => {
                 let (file, done) = (FileName::Snapshot(snapshot), found.len() as u64);
                 Err(DiskError::Short { operation: "read", file, done, expected: length as u64 })
@@ -219,7 +231,15 @@ impl MemDisk {
             }
         }
         let (snapshots, parts, pending) = (self.snapshots.clone(), BTreeMap::new(), Vec::new());
-        Self { files, snapshots, parts, pending, block_bytes: self.block_bytes, files_max: self.files_max }
+        Self {
+            files,
+            snapshots,
+            parts,
+            pending,
+            block_bytes: self.block_bytes,
+            alive: Rc::default(),
+            files_max: self.files_max,
+        }
     }
 
     /// Recovers from the files.
@@ -243,15 +263,16 @@ impl Disk for MemDisk {
     type Buffer = MemBuffer;
 
     fn allocate(&mut self, bytes: usize) -> MemBuffer {
-        MemBuffer(vec![0xA5; bytes]) // not zeros: the WAL must not rely on them
+        // Not zeros: the WAL must not rely on them.
+        MemBuffer { bytes: vec![0xA5; bytes], _alive: Rc::clone(&self.alive) }
     }
 
     fn bytes_mut(buffer: &mut MemBuffer) -> &mut [u8] {
-        &mut buffer.0
+        &mut buffer.bytes
     }
 
     fn trim(buffer: &mut MemBuffer, bytes: usize) {
-        buffer.0.truncate(bytes);
+        buffer.bytes.truncate(bytes);
     }
 
     fn submit(&mut self, operation: DiskOperation<MemBuffer>) {

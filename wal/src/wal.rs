@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
-use crate::buffers::Buffers;
+use crate::buffers::BufferSize;
 use crate::config::ValidConfig;
 use crate::disk::{Disk, DiskError, FileNumber, Ticket};
 use crate::error::WalError;
@@ -82,8 +82,6 @@ pub struct Stats {
     pub record_bytes: u64,
     /// Read operations submitted.
     pub reads: u64,
-    /// Buffers that had to be allocated; the others were used again.
-    pub buffers_allocated: u64,
     /// Bytes of batches in memory.
     pub cache_bytes: usize,
     /// Segment files.
@@ -120,7 +118,7 @@ pub struct Wal<D: Disk> {
     pub(crate) identity: u32,
     pub(crate) groups: HashMap<u32, GroupIndex, foldhash::fast::FixedState>,
     pub(crate) segments: Segments,
-    pub(crate) buffers: Buffers<D>,
+    pub(crate) buffer_size: BufferSize,
     pub(crate) open: Option<OpenBatch<D>>,
     /// Closed batches, contiguous by sequence: cached ones first, then those in flight, then those waiting.
     pub(crate) batches: VecDeque<Batch<D>>,
@@ -131,7 +129,7 @@ pub struct Wal<D: Disk> {
     /// Nothing may be written to the active segment before this batch is durable.
     pub(crate) segment_submit_after: u64,
     pub(crate) cache_bytes: usize,
-    /// Those of the cached batches whose buffers were nearly empty.
+    /// The cached batches that do without their buffers.
     pub(crate) packs: Packs,
     pub(crate) waiting_bytes: usize,
     pub(crate) next_ticket: u64,
@@ -167,7 +165,7 @@ impl<D: Disk> Wal<D> {
         let batches = VecDeque::with_capacity((config.cache_bytes_max / CACHED_BATCH_BYTES).min(CACHED_BATCHES_MAX));
         let mut wal = Self {
             identity: config.identity().checksum(),
-            buffers: Buffers::new(config.block_bytes),
+            buffer_size: BufferSize::new(config.block_bytes),
             config,
             groups,
             segments,
@@ -317,7 +315,6 @@ impl<D: Disk> Wal<D> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {
-            buffers_allocated: self.buffers.allocated,
             cache_bytes: self.cache_bytes,
             files: self.segments.file_count(),
             segments: self.segments.log().len(),

@@ -25,7 +25,6 @@ const WAL: WalStatus = WalStatus {
     pool_free: 0,
     full: false,
     pool_empty: 0,
-    buffers_allocated: 0,
 };
 
 fn shard(number: u16, groups: &[GroupSample], recorder: &Recorder) -> Arc<ShardSample> {

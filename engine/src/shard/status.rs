@@ -85,8 +85,6 @@ pub struct WalStatus {
     pub full: bool,
     /// Times a segment was needed and none was ready.
     pub pool_empty: u64,
-    /// Batch buffers allocated; the others were used again.
-    pub buffers_allocated: u64,
 }
 
 impl<D: Disk> Shard<D> {
@@ -131,7 +129,6 @@ impl<D: Disk> Shard<D> {
             pool_free: stats.pool_free as u64,
             full: stats.disk_full,
             pool_empty: stats.pool_empty,
-            buffers_allocated: stats.buffers_allocated,
         }
     }
 

@@ -13,6 +13,7 @@
 //!                                                                        '---> reply(position, outcome) borrowing both
 //! ```
 
+mod ahead;
 mod copying;
 mod digest;
 mod load;
@@ -29,6 +30,7 @@ use ringraft_net::wire::{self, ArchivedRequest, OperationRef, OperationResultRef
 use ringraft_raft::mutants::{Mutant, is_active};
 use ringraft_raft::{EntryId, GroupId, Index, Term};
 
+use self::ahead::Ahead;
 pub use self::digest::StateDigest;
 pub use self::load::{LoadError, LoadProblem, StateLoader};
 pub(crate) use self::recent::{Cursor, PortionBounds, Recent};
@@ -37,7 +39,7 @@ use self::session::{Begun, Place, Sessions};
 pub use self::snapshot::{SnapshotHead, SnapshotRuns};
 use self::store::{Listing, Store};
 use crate::limits::Limits;
-use crate::payload::{self, PayloadError};
+use crate::payload::PayloadError;
 
 /// What became of a request, borrowed from the state machine, ready to be encoded.
 pub type Applied<'a> = OutcomeRef<'a>;
@@ -189,10 +191,16 @@ impl StateMachine {
         if let Some(recent) = &mut self.recent {
             recent.begin(index);
         }
-        for (position, archive) in (0..).zip(payload::requests(payload)) {
-            let request = wire::view_request(archive?).map_err(|error| ApplyError::Request { position, error })?;
-            self.apply(index, position, request, &mut reply);
+        let mut ahead = Ahead::of(payload);
+        while ahead.advance() {
+            if ahead.requests().len() > 1 {
+                self.store.fetch(ahead.requests().filter_map(|(_, request)| request.operations().next()?.key()));
+            }
+            for (position, request) in ahead.requests() {
+                self.apply(index, position, request, &mut reply);
+            }
         }
+        ahead.end()?;
         self.last_applied = EntryId { term, index };
         Ok(())
     }

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use ringraft_net::wire::{Operation, OperationResult, Outcome, Reply, Request, view_reply};
 
 use super::*;
+use crate::payload;
 
 mod snapshot;
 
@@ -296,6 +297,22 @@ fn damaged_entries_are_errors_and_leave_last_applied() {
     let error = machine.apply_entry(1, 1, &[3, 0, 0, 0, 1, 2, 3], |_, _| {}).unwrap_err();
     assert!(matches!(error, ApplyError::Request { position: 0, .. }), "{error}");
     assert_eq!(machine.last_applied(), 0);
+}
+
+#[test]
+fn what_is_before_the_damage_is_applied_whatever_is_viewed_together() {
+    for good in [0, 1, 15, 16, 17, 31, 32, 40] {
+        let requests: Vec<_> = (0..good).map(|at| plain(vec![put(&format!("key {at}"), "value")])).collect();
+        let mut payload = payload_of(&requests);
+        payload::push_request(&mut payload, b"no request");
+        payload.extend_from_slice(&payload_of(&[plain(vec![put("behind", "value")])]));
+        let (mut machine, mut positions) = (machine(|_| {}), Vec::new());
+        let error = machine.apply_entry(1, 1, &payload, |position, _| positions.push(position.position)).unwrap_err();
+        assert!(matches!(error, ApplyError::Request { position, .. } if position == good), "{error}");
+        assert_eq!(positions, (0..good).collect::<Vec<_>>());
+        assert_eq!((machine.key_count(), machine.last_applied()), (good as usize, 0));
+        assert_eq!(machine.get(b"behind"), None);
+    }
 }
 
 #[test]

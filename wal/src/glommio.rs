@@ -31,8 +31,10 @@ pub use crate::folder::file_system_of;
 /// Aligned memory for direct I/O.
 pub type DmaBuffer = ::glommio::io::DmaBuffer;
 
-/// Zeros and recovery reads go in pieces of this, with an await between them, so that other work goes on.
+/// Zeros go in pieces of this, with an await between them, so that other work goes on.
 const PIECE_BYTES: usize = 1 << 20;
+/// Bytes of a log that are read at once.
+const READ_PIECE_BYTES: usize = 256 << 10;
 const META_TEMPORARY: &str = "wal.meta.new";
 
 /// How a batch is made durable. Which is faster depends on the device: [`measure`] tells.
@@ -371,19 +373,21 @@ impl Folder {
         made.close().await.map_err(failed("close"))
     }
 
-    async fn read_image(&self, file: FileNumber, image: &mut Vec<u8>) -> Result<(), OpenError> {
+    /// Reads a segment file in pieces: flushes of others on this disk wait for one, and other threads of this processor for
+    /// what `take` does with it.
+    async fn read_segment(&self, file: FileNumber, mut take: impl FnMut(&[u8])) -> Result<(), OpenError> {
         let path = self.segment_path(file);
         let handle = Rc::clone(&self.files.borrow()[file.0 as usize]);
-        image.clear();
-        while (image.len() as u64) < self.config.segment_bytes {
-            let length = PIECE_BYTES.min(self.config.segment_bytes as usize - image.len());
-            let read = handle.read_at_aligned(image.len() as u64, length);
-            let piece = read.await.map_err(glommio_error("read", &path))?;
+        let mut offset = 0;
+        while offset < self.config.segment_bytes {
+            let length = (READ_PIECE_BYTES as u64).min(self.config.segment_bytes - offset) as usize;
+            let piece = handle.read_at_aligned(offset, length).await.map_err(glommio_error("read", &path))?;
             if piece.len() != length {
                 let error = io::Error::from(io::ErrorKind::UnexpectedEof);
                 return Err(io_error("read", &path)(error));
             }
-            image.extend_from_slice(&piece);
+            take(&piece);
+            offset += length as u64;
         }
         Ok(())
     }
@@ -393,11 +397,19 @@ impl Folder {
         let file_count = self.files.borrow().len() as u32;
         let mut recovery = Recovery::new(&self.config, file_count);
         snapshots.into_iter().for_each(|file| recovery.snapshot(file));
-        let mut image = Vec::with_capacity(self.config.segment_bytes as usize);
+        let mut unread = Vec::new();
         for number in 0..file_count {
             let file = FileNumber(number);
-            self.read_image(file, &mut image).await?;
-            recovery.segment(file, &image).map_err(|error| self.refused(error))?;
+            let mut scan = recovery.begin_segment(file);
+            self.read_segment(file, |piece| {
+                unread.extend_from_slice(piece);
+                let from = scan.from();
+                scan.advance(&unread);
+                unread.drain(..(scan.from() - from) as usize);
+            })
+            .await?;
+            recovery.end_segment(scan).map_err(|error| self.refused(error))?;
+            unread.clear();
         }
         recovery.finish().map_err(|error| self.refused(error))
     }
@@ -441,7 +453,8 @@ impl GlommioDisk {
     pub async fn replay(&self, recovered: &Recovered, visit: &mut dyn FnMut(RecordView<'_>)) -> Result<(), OpenError> {
         let mut image = Vec::with_capacity(self.0.config.segment_bytes as usize);
         for file in recovered.replay_order() {
-            self.0.read_image(file, &mut image).await?;
+            image.clear();
+            self.0.read_segment(file, |piece| image.extend_from_slice(piece)).await?;
             let changed = |error: RecordError| {
                 io_error("replay", &self.0.segment_path(file))(io::Error::other(error.to_string()))
             };

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use ringraft_wal::batch::BatchHeader;
 use ringraft_wal::mem::MemDisk;
 use ringraft_wal::meta::Meta;
-use ringraft_wal::{FileNumber, record};
+use ringraft_wal::{FileNumber, Recovery, record};
 
 /// A change of one block of one of the first three files.
 #[derive(Clone, Debug)]
@@ -67,6 +67,24 @@ fn apply(disk: &mut MemDisk, file: u32, block: usize, edit: &Edit) {
     }
 }
 
+/// Files that are shown piece by piece while they are read are the same log.
+fn check_pieces(disk: &MemDisk, pieces: &[usize]) -> Result<(), TestCaseError> {
+    let mut recovery = Recovery::new(&config(), disk.files().len() as u32);
+    let mut in_pieces = || {
+        for (file, image) in disk.files() {
+            let (mut scan, mut read) = (recovery.begin_segment(*file), 0);
+            for piece in pieces.iter().chain([&image.len()]) {
+                read = (read + piece).min(image.len());
+                scan.advance(&image[scan.from() as usize..read]);
+            }
+            recovery.end_segment(scan)?;
+        }
+        std::mem::replace(&mut recovery, Recovery::new(&config(), 0)).finish()
+    };
+    prop_assert_eq!(format!("{:?}", in_pieces()), format!("{:?}", disk.recover(&config())));
+    Ok(())
+}
+
 /// What was recovered can be read and gone on from.
 fn go_on(disk: MemDisk) -> Result<(), TestCaseError> {
     let Ok((mut log, recovered)) = Log::open(config(), disk) else { return Ok(()) };
@@ -113,7 +131,7 @@ proptest! {
     }
 
     #[test]
-    fn any_images_are_a_log_or_an_error(blocks in prop::collection::vec((0..64_usize, prop::collection::vec(any::<u8>(), 0..BLOCK), any::<bool>()), 0..20)) {
+    fn any_images_are_a_log_or_an_error(blocks in prop::collection::vec((0..64_usize, prop::collection::vec(any::<u8>(), 0..BLOCK), any::<bool>()), 0..20), pieces in prop::collection::vec(0..3_000_usize, 0..20)) {
         let mut disk = MemDisk::new(&config(), 2);
         for (place, bytes, header) in blocks {
             let file = FileNumber(place as u32 / 32);
@@ -127,14 +145,16 @@ proptest! {
                 target[60..64].copy_from_slice(&crc.to_le_bytes());
             }
         }
+        check_pieces(&disk, &pieces)?;
         go_on(disk)?;
     }
 
     #[test]
-    fn a_changed_log_is_a_log_or_an_error(edits in prop::collection::vec(edit(), 1..6)) {
+    fn a_changed_log_is_a_log_or_an_error(edits in prop::collection::vec(edit(), 0..6), pieces in prop::collection::vec(0..3_000_usize, 0..20)) {
         let (log, _) = three_segments();
         let mut disk = log.crashed();
         edits.iter().for_each(|(file, block, edit)| apply(&mut disk, *file, *block, edit));
+        check_pieces(&disk, &pieces)?;
         go_on(disk)?;
     }
 

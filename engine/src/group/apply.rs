@@ -18,10 +18,11 @@ use crate::shard::clients::Asker;
 use crate::shard::io::{Fatal, Io, Replies};
 
 /// Bytes applied at most before the shard turns to something else.
-const APPLY_SLICE_BYTES: usize = 1 << 20;
+const APPLY_SLICE_BYTES: usize = 256 << 10;
 
-/// Bytes fetched at once when the entries to apply have left the cache.
-const APPLY_READ_BYTES: usize = 1 << 20;
+/// Bytes fetched at once when the entries to apply have left the cache. They are applied in one go, and other threads of
+/// this processor wait for that; flushes of others on this disk wait for the read.
+const APPLY_READ_BYTES: usize = 256 << 10;
 
 impl Group {
     /// Applies what is committed, up to a slice of bytes; asks for another turn when more is left.

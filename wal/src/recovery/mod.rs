@@ -16,7 +16,7 @@ use std::fmt;
 
 pub(crate) use recovered::Cursor;
 pub use recovered::{Recovered, RecoveredEntry, RecoveredGroup};
-pub use scan::StopReason;
+pub use scan::{Scan, StopReason};
 
 use crate::batch::BatchHeader;
 use crate::config::{Identity, ValidConfig};
@@ -292,7 +292,23 @@ impl Recovery {
     /// # Errors
     /// The file has the wrong size, or belongs to another WAL or version.
     pub fn segment(&mut self, file: FileNumber, image: &[u8]) -> Result<(), RecoveryError> {
-        let scan = scan::scan(&self.config, file, image)?;
+        let mut scan = self.begin_segment(file);
+        scan.advance(image);
+        self.end_segment(scan)
+    }
+
+    /// The same in steps: [`Scan::advance`] takes what was read, until that is the whole file.
+    #[must_use]
+    pub fn begin_segment(&self, file: FileNumber) -> Scan {
+        Scan::new(&self.config, file)
+    }
+
+    /// Takes the scan of a whole file.
+    ///
+    /// # Errors
+    /// As [`Recovery::segment`].
+    pub fn end_segment(&mut self, scan: Scan) -> Result<(), RecoveryError> {
+        let scan = scan.finish()?;
         self.scanned(scan);
         Ok(())
     }

@@ -170,72 +170,129 @@ impl SegmentScan {
 /// Scans one segment file.
 ///
 /// # Errors
-/// A size other than the configured one, a batch of another WAL or format version at the very start.
+/// See [`Scan::finish`].
 pub(crate) fn scan(config: &ValidConfig, file: FileNumber, image: &[u8]) -> Result<SegmentScan, RecoveryError> {
-    if image.len() as u64 != config.segment_bytes {
-        return Err(RecoveryError::FileSize { file, expected: config.segment_bytes, found: image.len() as u64 });
+    let mut scan = Scan::new(config, file);
+    scan.advance(image);
+    scan.finish()
+}
+
+/// A scan of one segment file that goes as far as the file was read: a whole file at once would keep a processor that
+/// others wait for, and need its memory.
+#[derive(Debug)]
+pub struct Scan {
+    config: ValidConfig,
+    found: SegmentScan,
+    /// Where claims are looked for next; `None`: it is still among the batches.
+    claims_from: Option<u64>,
+    read_bytes: u64,
+}
+
+impl Scan {
+    pub(crate) fn new(config: &ValidConfig, file: FileNumber) -> Self {
+        let found = SegmentScan {
+            file,
+            segment_id: None,
+            batches: Vec::new(),
+            records: Vec::new(),
+            stop_block: 0,
+            stop: StopReason::Full,
+            claims: BTreeMap::new(),
+            notes: Vec::new(),
+        };
+        Self { config: config.clone(), found, claims_from: None, read_bytes: 0 }
     }
-    let mut scan = SegmentScan {
-        file,
-        segment_id: None,
-        batches: Vec::new(),
-        records: Vec::new(),
-        stop_block: 0,
-        stop: StopReason::Full,
-        claims: BTreeMap::new(),
-        notes: Vec::new(),
-    };
-    let scanner = Scanner { config, image, identity: config.identity().checksum() };
-    scanner.read_batches(&mut scan);
-    match scan.stop {
-        StopReason::Foreign if scan.stop_block == 0 => return Err(RecoveryError::ForeignSegment { file }),
-        StopReason::Version(version) if scan.stop_block == 0 => {
-            return Err(RecoveryError::Version { file, offset: 0, version });
+
+    /// What is before this offset in the file is no longer needed.
+    #[must_use]
+    pub fn from(&self) -> u64 {
+        self.claims_from.unwrap_or(self.found.stop_block) * self.config.block_bytes as u64
+    }
+
+    /// Takes what was read of the file so far, from [`Scan::from`] on.
+    pub fn advance(&mut self, image: &[u8]) {
+        let (base, identity) = (self.from(), self.config.identity().checksum());
+        let scanner = Scanner { config: &self.config, image, base, identity };
+        self.read_bytes = base + image.len() as u64;
+        if self.claims_from.is_none() && scanner.read_batches(&mut self.found) {
+            self.claims_from = Some(self.found.stop_block);
         }
-        _ => scanner.read_claims(&mut scan),
+        if let Some(block) = self.claims_from {
+            self.claims_from = Some(scanner.read_claims(block, &mut self.found));
+        }
     }
-    Ok(scan)
+
+    /// All of the file was read.
+    ///
+    /// # Errors
+    /// A size other than the configured one, a batch of another WAL or format version at the very start.
+    pub(crate) fn finish(self) -> Result<SegmentScan, RecoveryError> {
+        let (file, expected) = (self.found.file, self.config.segment_bytes);
+        if self.read_bytes != expected {
+            return Err(RecoveryError::FileSize { file, expected, found: self.read_bytes });
+        }
+        match self.found.stop {
+            StopReason::Foreign if self.found.stop_block == 0 => Err(RecoveryError::ForeignSegment { file }),
+            StopReason::Version(version) if self.found.stop_block == 0 => {
+                Err(RecoveryError::Version { file, offset: 0, version })
+            }
+            _ => Ok(self.found),
+        }
+    }
 }
 
 struct Scanner<'a> {
     config: &'a ValidConfig,
+    /// Bytes of the file from `base` on.
     image: &'a [u8],
+    base: u64,
     identity: u32,
 }
 
 impl Scanner<'_> {
     fn block(&self, block: u64) -> &[u8] {
-        let start = block as usize * self.config.block_bytes;
+        let start = (block * self.config.block_bytes as u64 - self.base) as usize;
         &self.image[start..start + self.config.block_bytes]
     }
 
-    /// The batches from block 0 on, as long as each continues the one before.
-    fn read_batches(&self, scan: &mut SegmentScan) {
+    /// Whether so many blocks were read.
+    fn has(&self, block: u64, blocks: u64) -> bool {
+        (block + blocks) * self.config.block_bytes as u64 <= self.base + self.image.len() as u64
+    }
+
+    /// The batches, as long as each continues the one before. `false`: there may be more in what was not read yet.
+    fn read_batches(&self, scan: &mut SegmentScan) -> bool {
         loop {
             if scan.stop_block == self.config.segment_blocks() {
                 scan.stop = StopReason::Full;
-                return;
+                return true;
             }
-            match self.next_batch(scan) {
+            if !self.has(scan.stop_block, 1) {
+                return false;
+            }
+            let header = self.header(scan.stop_block);
+            if header.is_ok_and(|header| !self.has(scan.stop_block, header.blocks(self.config.block_bytes))) {
+                return false;
+            }
+            match header.and_then(|header| self.next_batch(header, scan)) {
                 Ok(header) => {
                     scan.segment_id = Some(header.segment_id);
                     scan.stop_block += header.blocks(self.config.block_bytes);
                     if header.flags & FLAG_SEAL != 0 {
                         let (next, segment_id) = self.seal_target(&header);
                         scan.stop = StopReason::Sealed { next, segment_id };
-                        return;
+                        return true;
                     }
                 }
                 Err(reason) => {
                     scan.stop = reason;
-                    return;
+                    return true;
                 }
             }
         }
     }
 
-    fn next_batch(&self, scan: &mut SegmentScan) -> Result<BatchHeader, StopReason> {
-        let header = self.header(scan.stop_block)?;
+    fn next_batch(&self, header: BatchHeader, scan: &mut SegmentScan) -> Result<BatchHeader, StopReason> {
         let stale_too = is_active(Mutant::StaleBatchAccepted);
         if let Some(last) = scan.batches.last().map(|batch| batch.header).filter(|_| !stale_too) {
             if header.segment_id != last.segment_id {
@@ -277,7 +334,8 @@ impl Scanner<'_> {
 
     fn body(&self, header: &BatchHeader) -> (u64, &[u8]) {
         let start = u64::from(header.block_offset) * self.config.block_bytes as u64 + HEADER_BYTES as u64;
-        (start, &self.image[start as usize..start as usize + header.body_length as usize])
+        let at = (start - self.base) as usize;
+        (start, &self.image[at..at + header.body_length as usize])
     }
 
     fn seal_target(&self, header: &BatchHeader) -> (FileNumber, u64) {
@@ -355,13 +413,20 @@ impl Scanner<'_> {
         heads.iter().fold(0, |crc, head| batch::digest(crc, head)) == header.records_crc
     }
 
-    /// Collects what the blocks behind the last intact batch claim.
-    fn read_claims(&self, scan: &mut SegmentScan) {
-        for block in scan.stop_block..self.config.segment_blocks() {
+    /// Collects what the blocks behind the last intact batch claim, from one of them on; returns where to go on when more
+    /// was read.
+    fn read_claims(&self, from: u64, scan: &mut SegmentScan) -> u64 {
+        for block in from..self.config.segment_blocks() {
+            if !self.has(block, 1) {
+                return block;
+            }
             if record::read_u32(self.block(block), 0) != batch::MAGIC {
                 continue;
             }
             let Ok(header) = self.header(block) else { continue };
+            if !self.has(block, header.blocks(self.config.block_bytes)) {
+                return block;
+            }
             let claim = scan
                 .claims
                 .entry(header.segment_id)
@@ -372,6 +437,7 @@ impl Scanner<'_> {
                 self.note_indexes(&header, claim);
             }
         }
+        self.config.segment_blocks()
     }
 
     fn note_indexes(&self, header: &BatchHeader, claim: &mut Claim) {

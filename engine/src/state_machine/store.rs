@@ -142,8 +142,8 @@ impl Store {
         self.table.find(key_hash, |item| item.has_key(key, key_hash))
     }
 
-    /// Brings what is known of some keys (as many as are looked at ahead) into the processor's caches. One lookup behind the other waits for
-    /// memory three times each; independent ones, with nothing between them, wait together.
+    /// Brings what is known of some keys (at most [`AHEAD`]) into the processor's caches. One lookup behind the other waits
+    /// for memory three times each; independent ones, with nothing between them, wait together.
     #[inline]
     pub(super) fn fetch<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
         let mut hashes = [0; AHEAD];

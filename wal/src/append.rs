@@ -225,7 +225,7 @@ impl<D: Disk> Wal<D> {
             let bytes = open.closing_bytes(wanted.bytes, wanted.hard_states);
             let blocks_max = open.place.blocks_max_for(wanted.purpose);
             if self.config.blocks(bytes) <= blocks_max && bytes <= self.config.batch_bytes_max {
-                open.ensure_capacity(bytes, &self.buffer_size, disk);
+                open.ensure_capacity(bytes, &mut self.buffers, disk);
                 return Ok(());
             }
             self.close_open();
@@ -285,7 +285,7 @@ impl<D: Disk> Wal<D> {
                 submit_after: 0,
             };
             self.next_sequence += 1;
-            let buffer = disk.allocate(self.config.block_bytes);
+            let buffer = self.buffers.take(self.config.block_bytes, self.config.block_bytes, disk);
             let mut batch =
                 OpenBatch::new(seal, self.config.block_bytes, buffer, self.spare_durables.pop().unwrap_or_default());
             batch.push_seal(next.file, next.id);
@@ -319,7 +319,7 @@ impl<D: Disk> Wal<D> {
         };
         self.next_sequence += 1;
         let block = self.config.block_bytes;
-        let buffer = disk.allocate(self.buffer_size.of(blocks as usize * block, blocks_max as usize * block));
+        let buffer = self.buffers.take(blocks as usize * block, blocks_max as usize * block, disk);
         let durables = self.spare_durables.pop().unwrap_or_default();
         self.open = Some(OpenBatch::new(place, block, buffer, durables));
         if cursor.next_block == 0 {
@@ -357,7 +357,7 @@ impl<D: Disk> Wal<D> {
         if let Some(cursor) = &mut self.segments.cursor {
             cursor.next_block += (closed.length / self.config.block_bytes) as u64;
         }
-        self.buffer_size.note_length(closed.length);
+        self.buffers.note_length(closed.length);
         self.cache_bytes += closed.length;
         self.waiting_bytes += closed.length;
         self.batches.push_back(Batch { closed, ticket: None, done: false });

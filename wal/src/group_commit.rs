@@ -153,7 +153,9 @@ impl<D: Disk> Wal<D> {
             let batch = &mut self.batches[place];
             self.durable_sequence += 1;
             self.cache_bytes -= batch.closed.length;
-            batch.closed.pack(&mut self.packs);
+            if let Some(buffer) = batch.closed.pack(&mut self.packs) {
+                self.buffers.give(buffer);
+            }
             self.cache_bytes += batch.closed.held_bytes();
             self.stats.flushes += 1;
             let mut durables = std::mem::take(&mut batch.closed.durables);

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use crate::append::Purpose;
 use crate::batch::{self, BatchHeader, FLAG_FIRST, HEADER_BYTES, VERSION};
-use crate::buffers::BufferSize;
+use crate::buffers::Buffers;
 use crate::disk::{Disk, FileNumber};
 use crate::index::Location;
 use crate::packed::{Packed, Packs};
@@ -102,11 +102,11 @@ pub(crate) struct ClosedBatch<D: Disk> {
 }
 
 impl<D: Disk> OpenBatch<D> {
-    pub(crate) fn new(place: Place, block_bytes: usize, buffer: D::Buffer, durables: Vec<Durable>) -> Self {
+    pub(crate) fn new(place: Place, block_bytes: usize, buffer: Rc<D::Buffer>, durables: Vec<Durable>) -> Self {
         Self {
             place,
             block_bytes,
-            buffer: Rc::new(buffer),
+            buffer,
             used: HEADER_BYTES,
             record_count: 0,
             hard_states: Vec::new(),
@@ -129,15 +129,16 @@ impl<D: Disk> OpenBatch<D> {
     }
 
     /// Makes the buffer large enough to be closed at `bytes`.
-    pub(crate) fn ensure_capacity(&mut self, bytes: usize, size: &BufferSize, disk: &mut D) {
+    pub(crate) fn ensure_capacity(&mut self, bytes: usize, buffers: &mut Buffers<D>, disk: &mut D) {
         let capacity = (*self.buffer).as_ref().len();
         if bytes <= capacity {
             return;
         }
         let bytes_max = self.place.blocks_max as usize * self.block_bytes;
-        let mut larger = disk.allocate(size.of(bytes.max((2 * capacity).min(bytes_max)), bytes_max));
-        D::bytes_mut(&mut larger)[..self.used].copy_from_slice(&(*self.buffer).as_ref()[..self.used]);
-        self.buffer = Rc::new(larger);
+        let mut larger = buffers.take(bytes.max((2 * capacity).min(bytes_max)), bytes_max, disk);
+        let target = D::bytes_mut(Rc::get_mut(&mut larger).expect("a pooled buffer is not shared"));
+        target[..self.used].copy_from_slice(&(*self.buffer).as_ref()[..self.used]);
+        buffers.give(std::mem::replace(&mut self.buffer, larger));
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
@@ -320,13 +321,17 @@ impl<D: Disk> ClosedBatch<D> {
         }
     }
 
-    /// Copies what is used out of the buffer, and gives that back.
-    pub(crate) fn pack(&mut self, packs: &mut Packs) {
+    /// Copies what is used out of the buffer, and hands that out.
+    pub(crate) fn pack(&mut self, packs: &mut Packs) -> Option<Rc<D::Buffer>> {
         let used = HEADER_BYTES + self.header.body_length as usize;
-        if let Held::Buffer(buffer) = &self.held
-            && Packs::pays(used)
-        {
-            self.held = Held::Packed(packs.push(&(**buffer).as_ref()[..used]));
+        let Held::Buffer(buffer) = &self.held else { return None };
+        if !Packs::pays(used) {
+            return None;
+        }
+        let packed = packs.push(&(**buffer).as_ref()[..used]);
+        match std::mem::replace(&mut self.held, Held::Packed(packed)) {
+            Held::Buffer(buffer) => Some(buffer),
+            Held::Packed(_) => None,
         }
     }
 

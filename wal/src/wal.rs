@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
-use crate::buffers::BufferSize;
+use crate::buffers::Buffers;
 use crate::config::ValidConfig;
 use crate::disk::{Disk, DiskError, FileNumber, Ticket};
 use crate::error::WalError;
@@ -118,7 +118,7 @@ pub struct Wal<D: Disk> {
     pub(crate) identity: u32,
     pub(crate) groups: HashMap<u32, GroupIndex, foldhash::fast::FixedState>,
     pub(crate) segments: Segments,
-    pub(crate) buffer_size: BufferSize,
+    pub(crate) buffers: Buffers<D>,
     pub(crate) open: Option<OpenBatch<D>>,
     /// Closed batches, contiguous by sequence: cached ones first, then those in flight, then those waiting.
     pub(crate) batches: VecDeque<Batch<D>>,
@@ -165,7 +165,7 @@ impl<D: Disk> Wal<D> {
         let batches = VecDeque::with_capacity((config.cache_bytes_max / CACHED_BATCH_BYTES).min(CACHED_BATCHES_MAX));
         let mut wal = Self {
             identity: config.identity().checksum(),
-            buffer_size: BufferSize::new(config.block_bytes),
+            buffers: Buffers::new(config.block_bytes),
             config,
             groups,
             segments,

@@ -62,7 +62,8 @@ pub struct Config {
     pub flushes_in_flight_max: usize,
     /// Bytes of records that may wait for a flush. Default 32 MiB; at least `record_bytes_max` + `batch_bytes_max`.
     pub backlog_bytes_max: usize,
-    /// Bytes of recent batches kept in memory as the entry cache. Default 128 MiB; any.
+    /// Bytes of recent batches kept in memory as the entry cache. Default 128 MiB; any. They stand in chunks of 1 MiB,
+    /// of which up to an eighth stays empty; the newest chunk and one to be filled again come on top.
     pub cache_bytes_max: usize,
 }
 

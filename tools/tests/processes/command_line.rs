@@ -271,6 +271,10 @@ fn a_bench_that_is_interrupted_cleans_up() {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary runs");
     let nodes = eventually(PATIENCE, || running_nodes(folder.path()));
     std::thread::sleep(Duration::from_secs(2));
+    for pid in nodes.iter().flatten() {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        assert!(!status.contains("THP_enabled:\t1"), "fresh memory of node process {pid} comes in huge pages");
+    }
     let pid = Pid::from_child(&child);
     kill_process(pid, Signal::INT).expect("^C");
     let ended = eventually(Duration::from_secs(30), || child.try_wait().expect("a child"));

@@ -4,8 +4,9 @@
 //! Every operation opens the file it needs and closes it again, so no descriptor outlives a snapshot that is given up.
 //! Invariants: a file is renamed only after its bytes are flushed and its size is what was written; the end of a rename or
 //! removal is told after the folder is flushed; a short read or write is an error; nothing is retried.
-//! One large file that is to go is kept as a part file, and the next snapshot is written over it: to free a gigabyte takes
-//! ext4 with `discard` half a second, in which no flush ends.
+//! One large file that is to go is kept as a part file, and the next snapshot is written over it. What is freed after all
+//! goes in steps, as a part file: to free a gigabyte at once takes ext4 with `discard` up to half a second, in which no
+//! flush ends.
 //! It decides nothing and looks into no snapshot.
 
 use std::cell::Cell;
@@ -13,9 +14,11 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use ::glommio::GlommioError;
 use ::glommio::io::{Directory, DmaFile, OpenOptions, ReadResult};
+use ::glommio::timer::sleep;
 
 use super::{SnapshotFile, SnapshotName};
 use crate::disk::{DiskError, FileName};
@@ -26,6 +29,12 @@ type Outcome<T> = Result<T, GlommioError<()>>;
 
 /// Smaller files are freed in no time.
 const SPARE_BYTES_MIN: u64 = 8 << 20;
+
+/// So much of a file is freed at once: a millisecond with `discard`, in which no flush ends.
+const FREE_BYTES: u64 = 4 << 20;
+
+/// Between two of these steps: flushes have most of the time.
+const FREE_PAUSE: Duration = Duration::from_millis(4);
 
 /// The snapshots of one WAL's folder.
 pub(crate) struct SnapshotFolder {
@@ -99,11 +108,21 @@ impl SnapshotFolder {
 
     /// Cuts off what a reused file had behind the snapshot's `bytes`, flushes, and returns the size.
     async fn flush_to(file: &DmaFile, bytes: u64) -> Outcome<u64> {
-        if file.file_size().await? > bytes {
-            file.truncate(bytes).await?;
-        }
+        Self::shrink_to(file, bytes).await?;
         file.fdatasync().await?;
         file.file_size().await
+    }
+
+    /// Frees what a file has behind `bytes`, in steps. The helper thread of glommio does them: should its wake be lost, the
+    /// next tick is one.
+    async fn shrink_to(file: &DmaFile, bytes: u64) -> Outcome<()> {
+        let mut size = file.file_size().await?;
+        while size > bytes {
+            size = bytes.max(size.saturating_sub(FREE_BYTES));
+            file.truncate(size).await?;
+            sleep(FREE_PAUSE).await;
+        }
+        Ok(())
     }
 
     pub(crate) async fn read(
@@ -119,19 +138,22 @@ impl SnapshotFolder {
         if read.len() == length { Ok(read) } else { Err(short("read", name, read.len() as u64, length as u64)) }
     }
 
-    /// The file is gone, or is the spare one. Large files are freed by glommio's helper thread: should its wake be lost, the
-    /// next tick is one.
+    /// The file is gone, or is the spare one.
     async fn free(&self, name: FileName, snapshot: SnapshotName) -> Outcome<()> {
-        let path = self.path_of(name);
+        let (path, part) = (self.path_of(name), self.path_of(FileName::Part(snapshot)));
         if fs::metadata(&path)?.len() < SPARE_BYTES_MIN {
             return Ok(fs::remove_file(path)?);
         }
-        if self.spare.get().is_some() {
-            return ::glommio::io::remove(path).await;
+        fs::rename(path, &part)?;
+        if self.spare.get().is_none() {
+            self.spare.set(Some(snapshot));
+            return Ok(());
         }
-        fs::rename(path, self.path_of(FileName::Part(snapshot)))?;
-        self.spare.set(Some(snapshot));
-        Ok(())
+        self.handle.sync().await?; // whatever is cut off, no finished file has its name
+        let file = OpenOptions::new().write(true).dma_open(&part).await?;
+        let freed = Self::shrink_to(&file, 0).await;
+        close(file, freed).await?;
+        Ok(fs::remove_file(part)?)
     }
 
     pub(crate) async fn remove(&self, snapshot: SnapshotName, part: bool) -> Result<(), DiskError> {

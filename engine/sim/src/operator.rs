@@ -14,7 +14,6 @@
 //! burns before the cluster has removed the one that burnt before (`plan/members.rs`).
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
 use ringraft_engine::shard::clients::ConnectionId;
@@ -23,7 +22,7 @@ use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::frame::{self, FrameKind};
 use ringraft_net::limits::Limits;
 use ringraft_net::wire::{self, AdminRefusal, AdminReply, AdminRequest};
-use ringraft_raft::{Role, Term};
+use ringraft_raft::Role;
 
 use crate::checkers::Violation;
 use crate::disk::{Ending, Medium};
@@ -201,17 +200,6 @@ impl World {
         (0..self.nodes.len()).find(leads)
     }
 
-    /// The highest term that these nodes are in, of group 0.
-    fn control_term(&self, nodes: Range<usize>) -> Option<Term> {
-        let hosts =
-            self.nodes[nodes].iter().filter_map(|node| node.process.as_ref()).flat_map(|process| &process.hosts);
-        hosts
-            .flat_map(|host| host.shard.group_views())
-            .filter(|view| view.group == 0)
-            .map(|view| view.hard_state.current_term)
-            .max()
-    }
-
     /// The data folder of a node that is to join.
     fn make_folder(&mut self, new: usize, topology: Arc<Topology>) {
         let instance = self.operator.random.number() | 1;
@@ -300,12 +288,6 @@ impl World {
         self.hang_up();
         if self.operator.random.chance(100_000) {
             return Ok(true); // it is lost: he asks again
-        }
-        // Who led before and has not heard of it yet speaks of what was, and changes nothing.
-        if matches!(reply, AdminReply::Refused { .. })
-            && self.control_term(0..self.nodes.len()) > self.control_term(node..node + 1)
-        {
-            return Ok(true);
         }
         self.answered(reply)?;
         Ok(true)

@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 use ringraft_net::wire;
 use ringraft_raft::{
     AppendOutcome, Doze, EntryId, EntryMeta, GroupId, HardState, IncomingEntries, Index, Membership, Message,
-    NOOP_LENGTH, NodeId, RaftCore, ReadError, Ready, Role, Term,
+    NOOP_LENGTH, NodeId, RaftCore, ReadContext, ReadError, Ready, Role, Term,
 };
 use ringraft_wal::{Disk, Durable, ReadTicket, record};
 
@@ -442,6 +442,21 @@ impl Group {
             Err(ReadError::NotReady) => self.reply_not_ready(asker, io),
             Err(_) => self.reply_not_leader(asker, io),
         }
+    }
+
+    /// Whether a majority followed this leader at `since` or later, and what was committed by then is in `seen`, the last
+    /// index that the asker knows of. Takes `since` now when there is none, or one of another term.
+    pub(crate) fn is_followed<D: Disk>(
+        &mut self,
+        since: &mut Option<ReadContext>,
+        seen: Index,
+        io: &mut Io<D>,
+    ) -> bool {
+        if since.is_none_or(|context| context.term != self.core.term()) {
+            *since = self.core.read_index().ok();
+            self.advance(Input::Nothing, io);
+        }
+        since.is_some_and(|context| self.reads.is_confirmed(context, seen))
     }
 
     /// Sends the heartbeats of the reads that gathered in this turn.

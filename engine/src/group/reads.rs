@@ -49,6 +49,8 @@ pub(crate) struct Reads {
     rounds: VecDeque<Round>,
     spare: Vec<Round>,
     waiting: usize,
+    /// The newest context that a majority confirmed, and its index.
+    confirmed: Option<(ReadContext, Index)>,
 }
 
 impl Reads {
@@ -69,12 +71,21 @@ impl Reads {
 
     /// A majority confirmed `context`: it and every earlier round of its term may be served from `index` on.
     pub(crate) fn confirm(&mut self, context: ReadContext, index: Index) {
+        self.confirmed = Some((context, index));
         for round in &mut self.rounds {
             let covered = round.context.term == context.term && round.context.sequence <= context.sequence;
             if covered && round.index.is_none() {
                 round.index = Some(index);
             }
         }
+    }
+
+    /// Whether what is known at `last_applied` is not older than `context`: a majority confirmed it, or a later one of its
+    /// term, and that index is applied.
+    pub(crate) fn is_confirmed(&self, context: ReadContext, last_applied: Index) -> bool {
+        self.confirmed.is_some_and(|(newest, index)| {
+            newest.term == context.term && newest.sequence >= context.sequence && index <= last_applied
+        })
     }
 
     /// The oldest round if it can be served at `last_applied`.
@@ -153,5 +164,22 @@ mod tests {
         reads.confirm(ReadContext { term: 2, sequence: 3 }, 12);
         assert!(reads.take_served(12).is_some(), "a later context confirms earlier rounds");
         assert_eq!(reads.len(), 0);
+    }
+
+    #[test]
+    fn what_is_known_is_fresh_when_a_later_context_of_its_term_is_confirmed_and_applied() {
+        let mut reads = Reads::default();
+        let asked = ReadContext { term: 2, sequence: 5 };
+        assert!(!reads.is_confirmed(asked, 100), "nothing is confirmed");
+        reads.confirm(ReadContext { term: 2, sequence: 4 }, 10);
+        assert!(!reads.is_confirmed(asked, 100), "an earlier context says nothing of later moments");
+        reads.confirm(asked, 10);
+        assert!(!reads.is_confirmed(asked, 9), "not applied");
+        assert!(reads.is_confirmed(asked, 10));
+        reads.confirm(ReadContext { term: 2, sequence: 6 }, 12);
+        assert!(!reads.is_confirmed(asked, 11), "the newest index counts");
+        assert!(reads.is_confirmed(asked, 12));
+        reads.confirm(ReadContext { term: 4, sequence: 9 }, 13);
+        assert!(!reads.is_confirmed(asked, 100), "another term's");
     }
 }

@@ -105,6 +105,25 @@ fn nodes_that_were_removed_while_they_were_away_hear_of_it_though_they_have_each
 }
 
 #[test]
+fn a_leader_that_slept_refuses_no_operator_by_what_it_knew() {
+    let mut town = town(3);
+    let slept = town.leader(0);
+    town.asleep = Some(slept);
+    town.tick(60);
+    grow(&mut town, &[4]);
+    assert!(town.leader(0) != slept && town.node(slept).topology().unwrap().node(NodeId(4)).is_none());
+    town.asleep = None;
+    // Of node 4 it knows nothing, and it still believes that it leads.
+    let answer = town.administrate(slept, 0, &AdminRequest::RemoveNode { node: 4 });
+    assert!(matches!(answer, AdminReply::NotLeader { .. }), "{answer:?}");
+    town.change(&AdminRequest::RemoveNode { node: 4 });
+    // Who leads refuses what is wrong.
+    let leader = town.leader(0);
+    let answer = town.administrate(leader, 0, &AdminRequest::RemoveNode { node: 9 });
+    assert!(matches!(answer, AdminReply::Refused { code: AdminRefusal::NotAllowed, .. }), "{answer:?}");
+}
+
+#[test]
 fn who_was_away_hears_of_new_nodes_from_those_it_knows() {
     let mut town = town(3);
     town.crash(1);

@@ -58,6 +58,8 @@ pub(crate) struct Town {
     last_seen: Option<Arc<Topology>>,
     /// What a reading of the configuration yields on every node.
     pub(crate) configuration: (Option<LiveSettings>, Result<Reloaded, String>),
+    /// A node that stands still: it hears and says nothing, and no time passes for it.
+    pub(crate) asleep: Option<u64>,
 }
 
 fn wal_config(node: u64, shard: u16) -> ValidConfig {
@@ -177,6 +179,7 @@ impl Town {
             moved_most: 0,
             last_seen: None,
             configuration: (None, Ok(Reloaded::default())),
+            asleep: None,
         };
         town.nodes.iter_mut().for_each(Node::start);
         town
@@ -222,6 +225,7 @@ impl Town {
         let admitting: BTreeMap<u64, (Vec<u64>, Arc<Topology>)> = self
             .nodes
             .iter()
+            .filter(|node| self.asleep != Some(node.id))
             .filter_map(|node| Some((node.id, (process(node)?, Arc::clone(node.topology()?)))))
             .collect();
         for node in &mut self.nodes {
@@ -248,7 +252,7 @@ impl Town {
     pub(crate) fn tick(&mut self, ticks: u32) {
         for _ in 0..ticks {
             self.link();
-            for node in &mut self.nodes {
+            for node in self.nodes.iter_mut().filter(|node| self.asleep != Some(node.id)) {
                 let Some(process) = &mut node.process else { continue };
                 for (shard, _) in &mut process.shards {
                     shard.tick();
@@ -299,6 +303,9 @@ impl Town {
     fn turn(&mut self, place: usize, number: usize) -> bool {
         let node = &mut self.nodes[place];
         let (from, Some(process)) = (node.id, &mut node.process) else { return false };
+        if self.asleep == Some(from) {
+            return false;
+        }
         let (shard, _) = &mut process.shards[number];
         let (mut moved, mut sent, mut replied) = (false, Vec::new(), Vec::new());
         while !shard.disk().pending().is_empty() {
@@ -321,7 +328,7 @@ impl Town {
         }
         moved |= !sent.is_empty() || !replied.is_empty();
         for (to, bytes) in sent {
-            let target = self.nodes.iter_mut().find(|node| node.id == to.0);
+            let target = self.nodes.iter_mut().find(|node| node.id == to.0 && self.asleep != Some(to.0));
             let Some(process) = target.and_then(|node| node.process.as_mut()) else { continue };
             match process.shards[number].0.peer_bytes(NodeId(from), &bytes) {
                 Ok(taken) => assert_eq!(taken, bytes.len(), "whole frames"),

@@ -7,8 +7,9 @@
 //!      -> compare-and-set of the key in group 0's log -> applied -> adopted -> the operator is answered
 //! ```
 //! Invariants: one write is under way at a time; a write changes exactly the topology it was made from, since the value it
-//! replaces is compared when it is applied; an operator is answered when the change is in force, or told why it is not;
-//! who stops leading answers that it does not lead.
+//! replaces is compared when it is applied; an operator is answered when the change is in force, or told why it is not, by
+//! what is committed after the question came (a ReadIndex: who leads no more and has not heard of it refuses nothing); who
+//! stops leading answers that it does not lead.
 //! It keeps nothing that the next leader would need.
 
 use std::collections::VecDeque;
@@ -16,7 +17,7 @@ use std::rc::Rc;
 
 use ringraft_net::buffer::ReceiveBuffer;
 use ringraft_net::wire::{AdminRefusal, AdminReply, OperationRef, RequestRef, TransferWish};
-use ringraft_raft::NodeId;
+use ringraft_raft::{NodeId, ReadContext};
 use ringraft_wal::Disk;
 
 use super::super::Shard;
@@ -61,6 +62,8 @@ impl Change {
 struct PendingChange {
     asker: Asker,
     change: Change,
+    /// From when on this leader is to know that it leads.
+    since: Option<ReadContext>,
     ticks_left: u32,
 }
 
@@ -93,7 +96,7 @@ impl<D: Disk> Shard<D> {
             AdminReply::Refused { code: AdminRefusal::Pending, message }
         } else {
             let ticks_left = CHANGE_REPORTS * self.settings.report_ticks.max(1);
-            return self.control.lead.changes.push_back(PendingChange { asker, change, ticks_left });
+            return self.control.lead.changes.push_back(PendingChange { asker, change, since: None, ticks_left });
         };
         self.io.reply_admin(asker, &reply);
     }
@@ -152,9 +155,13 @@ impl<D: Disk> Shard<D> {
     /// Operators whose change is in force, is refused, or took too long.
     fn settle_changes(&mut self) {
         let topology = self.settings.topology.clone();
-        let is_known = self.control.stored.is_some();
+        let seen = self.control.read_at;
         for mut pending in std::mem::take(&mut self.control.lead.changes) {
             pending.ticks_left = pending.ticks_left.saturating_sub(1);
+            let control = self.groups.get_mut(CONTROL_GROUP);
+            let is_followed =
+                control.is_some_and(|replica| replica.is_followed(&mut pending.since, seen, &mut self.io));
+            let is_known = is_followed && self.control.stored.is_some();
             let reply = match pending.change.apply(&topology) {
                 Ok(None) if is_known => self.topology_reply(),
                 Err(error) if is_known => {
@@ -165,7 +172,7 @@ impl<D: Disk> Shard<D> {
                         "the change was not committed in time; ask what became of it, and again if it did not";
                     AdminReply::Refused { code: AdminRefusal::TimedOut, message: String::from(message) }
                 }
-                Ok(Some(next)) if next.encode().len() > self.settings.limits.value_bytes_max => {
+                Ok(Some(next)) if is_known && next.encode().len() > self.settings.limits.value_bytes_max => {
                     let message = "the topology would be longer than value_bytes_max: remove nodes first";
                     AdminReply::Refused { code: AdminRefusal::NotAllowed, message: String::from(message) }
                 }

@@ -17,6 +17,7 @@ mod keeper;
 mod load;
 mod observer;
 mod peer;
+mod pulse;
 pub mod reload;
 mod signal;
 mod start;

@@ -20,6 +20,7 @@ use super::accept::{self, Local};
 use super::clock;
 use super::executor::Host;
 use super::load;
+use super::pulse::Pulse;
 use super::signal::Signal;
 use super::watchdog::TurnCounter;
 use super::{HostError, NodeContext, executor_builder};
@@ -67,7 +68,9 @@ async fn run_shard(
     let work = Signal::default();
     let notify = work.clone();
     let completions = Completions::new(move || notify.raise());
+    let pulse = Pulse::begin();
     let opened = open_wal(shard, node.created, config, completions.clone()).await?;
+    drop(pulse);
     let start_error = |reason: String| HostError::Start { shard, reason, exit_code: exit::CANNOT_START };
     let loaded = load::load_snapshots(shard, config, &opened.recovered, &counter)?;
     let machine = restore(shard, config, &node, opened, loaded).map_err(start_error)?;
